@@ -1,0 +1,244 @@
+"""The embodiment: everything that robot, data and checkpoint must agree on, read from one YAML file and checked at start."""
+
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from moxin_vla.core.clock import NS_PER_S
+from moxin_vla.core.errors import EmbodimentError, listed
+from moxin_vla.core.protocols import PolicySpec
+from moxin_vla.core.types import frozen_array
+
+
+class ActionSpace(Enum):
+    """How a checkpoint for this robot expresses its actions; the runtime always sees absolute joint positions."""
+
+    JOINT_POSITION = "joint_position"
+    JOINT_DELTA = "joint_delta"  # offset from the proprio of the chunk's observation; the gripper stays absolute
+    END_EFFECTOR_DELTA = "end_effector_delta"
+
+
+class HoldBehaviour(Enum):
+    """What standing still means for this robot. There is no default: only the robot's owner knows."""
+
+    LAST_COMMAND = "last_command"
+    MEASURED_POSITION = "measured_position"
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """One actuated joint: limits in [rad], [rad/s], [rad/s^2]."""
+
+    name: str
+    position: tuple[float, float]
+    velocity: float
+    acceleration: float
+
+    def __post_init__(self) -> None:
+        lower, upper = self.position
+        if not lower < upper:
+            raise EmbodimentError(
+                f"Joint '{self.name}': position limits must be [lower, upper] with lower < upper. Got: {list(self.position)}"
+            )
+        for label in ("velocity", "acceleration"):
+            if not getattr(self, label) > 0:
+                raise EmbodimentError(
+                    f"Joint '{self.name}': {label} must be positive. Got: {getattr(self, label)}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Gripper:
+    """Which joint is the gripper, and the targets that mean open and closed, in [rad]."""
+
+    joint: str
+    open: float
+    closed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera by name, the topic its images arrive on, and the size the policy is given, in pixels."""
+
+    name: str
+    topic: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watchdog:
+    """How old data may be before the arm must hold, in [s]."""
+
+    proprio_max_age_s: float
+    camera_max_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Embodiment:
+    """A robot as the whole stack sees it. Joint order is the order of proprio, actions and commands."""
+
+    name: str
+    description: str
+    simulated: bool
+    control_rate_hz: float
+    action_space: ActionSpace
+    hold: HoldBehaviour
+    joints: tuple[Joint, ...]
+    gripper: Gripper
+    cameras: tuple[Camera, ...]
+    joint_states_topic: str
+    watchdog: Watchdog
+
+    def __post_init__(self) -> None:
+        if not self.control_rate_hz > 0:
+            raise EmbodimentError(f"control_rate_hz must be positive. Got: {self.control_rate_hz}")
+        _refuse_duplicates("joint", self.joint_names)
+        _refuse_duplicates("camera", self.camera_names)
+        if self.gripper.joint not in self.joint_names:
+            raise EmbodimentError(
+                f"Gripper joint '{self.gripper.joint}' is not a joint. Joints: {listed(self.joint_names)}"
+            )
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Joint names in command order, length D."""
+        return tuple(joint.name for joint in self.joints)
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Camera names in declared order."""
+        return tuple(camera.name for camera in self.cameras)
+
+    @property
+    def dof(self) -> int:
+        """Number of joints D."""
+        return len(self.joints)
+
+    @property
+    def gripper_index(self) -> int:
+        """Index of the gripper in the joint order."""
+        return self.joint_names.index(self.gripper.joint)
+
+    @property
+    def step_ns(self) -> int:
+        """Control period in [ns]."""
+        return round(NS_PER_S / self.control_rate_hz)
+
+    @property
+    def position_lower(self) -> NDArray[np.float64]:
+        """Lower position limits, shape (D,), in [rad]."""
+        return frozen_array([joint.position[0] for joint in self.joints])
+
+    @property
+    def position_upper(self) -> NDArray[np.float64]:
+        """Upper position limits, shape (D,), in [rad]."""
+        return frozen_array([joint.position[1] for joint in self.joints])
+
+    @property
+    def velocity_limit(self) -> NDArray[np.float64]:
+        """Largest joint speeds, shape (D,), in [rad/s]."""
+        return frozen_array([joint.velocity for joint in self.joints])
+
+    def camera(self, name: str) -> Camera:
+        """Return the camera called `name`; raise EmbodimentError with the known ones if there is none."""
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        raise EmbodimentError(
+            f"Unknown camera '{name}'. Embodiment '{self.name}' has: {listed(self.camera_names)}"
+        )
+
+    def check_policy(self, spec: PolicySpec) -> None:
+        """Refuse a policy made for another robot.
+
+        Raises:
+            EmbodimentError: Joints (names or order), cameras or control rate differ; says what was found and what was expected.
+        """
+        if spec.joints != self.joint_names:
+            raise EmbodimentError(
+                f"Policy '{spec.name}' does not fit embodiment '{self.name}': joints differ.\n"
+                f"  found in the checkpoint:    {listed(spec.joints)}\n  expected by the embodiment: {listed(self.joint_names)}"
+            )
+        for name in spec.cameras:
+            self.camera(name)
+        if spec.control_rate_hz != self.control_rate_hz:
+            raise EmbodimentError(
+                f"Policy '{spec.name}' was trained at {spec.control_rate_hz} Hz. Embodiment '{self.name}' runs at {self.control_rate_hz} Hz."
+            )
+
+
+def load_embodiment(path: str | Path) -> Embodiment:
+    """Read an embodiment YAML file.
+
+    Raises:
+        EmbodimentError: The file is missing or not YAML, or a field is missing, unknown or out of range.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EmbodimentError(f"No embodiment file at '{path}'.") from None
+    except yaml.YAMLError as error:
+        raise EmbodimentError(f"'{path}' is not valid YAML: {error}") from None
+    try:
+        return _parse(raw)
+    except EmbodimentError as error:
+        raise EmbodimentError(f"{path}: {error}") from None
+
+
+def _parse(raw: Any) -> Embodiment:
+    values = _checked_fields(Embodiment, raw, "the embodiment")
+    for name, kind in (("joints", Joint), ("cameras", Camera)):
+        if not isinstance(values[name], list) or not values[name]:
+            raise EmbodimentError(
+                f"'{name}' must be a list with at least one entry. Got: {values[name]!r}"
+            )
+        values[name] = tuple(
+            _section(kind, entry, f"{name}[{i}]") for i, entry in enumerate(values[name])
+        )
+    values["gripper"] = _section(Gripper, values["gripper"], "gripper")
+    values["watchdog"] = _section(Watchdog, values["watchdog"], "watchdog")
+    values["action_space"] = _choice(ActionSpace, values["action_space"], "action_space")
+    values["hold"] = _choice(HoldBehaviour, values["hold"], "hold")
+    return Embodiment(**values)
+
+
+def _section(kind: type, raw: Any, where: str) -> Any:
+    values = _checked_fields(kind, raw, where)
+    if "position" in values:
+        position = values["position"]
+        if not isinstance(position, list) or len(position) != 2:
+            raise EmbodimentError(f"{where}: position must be [lower, upper]. Got: {position!r}")
+        values["position"] = (float(position[0]), float(position[1]))
+    return kind(**values)
+
+
+def _checked_fields(kind: type, raw: Any, where: str) -> dict[str, Any]:
+    names = [field.name for field in fields(kind)]
+    if not isinstance(raw, dict):
+        raise EmbodimentError(f"{where} must be a mapping with: {listed(names)}. Got: {raw!r}")
+    if missing := [name for name in names if name not in raw]:
+        raise EmbodimentError(f"{where}: missing {listed(missing)}")
+    if unknown := [name for name in raw if name not in names]:
+        raise EmbodimentError(f"{where}: unknown {listed(unknown)}. Known: {listed(names)}")
+    return dict(raw)
+
+
+def _choice(kind: type[Enum], value: Any, where: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise EmbodimentError(
+            f"{where}: unknown value {value!r}. Choose from: {listed(m.value for m in kind)}"
+        ) from None
+
+
+def _refuse_duplicates(what: str, names: tuple[str, ...]) -> None:
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise EmbodimentError(f"Every {what} name must be unique. Repeated: {listed(duplicates)}")

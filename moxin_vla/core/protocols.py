@@ -1,0 +1,135 @@
+"""The seams between stages, as promises."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moxin_vla.core.types import ActionChunk, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpec:
+    """What a policy needs and gives; checked against the embodiment before anything moves.
+
+    Attributes:
+        name: Shown in reports and diagnostics.
+        joints: Joint names in the order of proprio and actions, length D.
+        cameras: Names of the images it reads, in the policy's order.
+        horizon: Prediction horizon H, in control steps.
+        control_rate_hz: Rate its steps were trained at, in [Hz].
+        fingerprint: Hash of weights and statistics; empty if it has none.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    cameras: tuple[str, ...]
+    horizon: int
+    control_rate_hz: float
+    fingerprint: str = ""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Turns an observation into an action chunk.
+
+    One thread at a time calls `reset` and `infer`; `infer` may take long and never runs on the control thread. The observation
+    is read-only and is not kept. The chunk has `observation_time_ns == observation.time_ns`, `spec.horizon` steps of absolute joint
+    targets in the order of `spec.joints`, in [rad]. `infer` raises PolicyError or ObservationError for an observation it can't use.
+    """
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What this policy needs and gives; constant over its life."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything about the running episode. Idempotent."""
+        ...
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Return the plan for `observation`. Deterministic: the same observation after `reset` gives the same chunk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A target after the limits: `positions` of shape (D,) in [rad], and the names of the limits that changed it."""
+
+    positions: NDArray[np.float64]  # (D,)
+    limited: tuple[str, ...] = ()
+
+
+class SafetyFilter(Protocol):
+    """Last hop before the robot. Called from the control thread once per tick; never blocks; never raises on bad numbers."""
+
+    def reset(self) -> None:
+        """Forget the last command: the next one starts from the measured pose."""
+        ...
+
+    def limit(self, target: NDArray[np.float64], measured: NDArray[np.float64]) -> Limited | None:
+        """Bring a target inside every limit.
+
+        Args:
+            target: Joint position targets of shape (D,), in [rad].
+            measured: Measured joint positions of shape (D,), in [rad].
+
+        Returns:
+            Positions to command, or None if the target must be refused (not finite).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeSpec:
+    """One episode to run: everything a world needs to set it up again exactly.
+
+    Attributes:
+        seed: Seeds the scene. The same seed and family give the same scene, whatever the instruction.
+        family: Task family, such as `pick`.
+        instruction: What the robot is told.
+    """
+
+    seed: int
+    family: str
+    instruction: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeStatus:
+    """How an episode stands. `failure` says in words what went wrong, such as 'moved the blue cube'; empty if nothing did."""
+
+    step: int
+    horizon: int
+    success: bool
+    failure: str = ""
+
+    @property
+    def done(self) -> bool:
+        """True once nothing can change the result."""
+        return self.success or bool(self.failure) or self.step >= self.horizon
+
+
+class World(Protocol):
+    """A robot and its surroundings that stand still between steps: the simulator, driven by one thread."""
+
+    def reset(self, episode: EpisodeSpec) -> None:
+        """Set up the scene of `episode` and put the arm home. Raises SimulationError for an unknown family or instruction."""
+        ...
+
+    def proprio(self) -> NDArray[np.float64]:
+        """Return measured joint positions, shape (D,), in [rad]."""
+        ...
+
+    def images(self) -> dict[str, NDArray[np.uint8]]:
+        """Render every camera now: name -> uint8 RGB (height, width, 3)."""
+        ...
+
+    def step(self, positions: NDArray[np.float64]) -> None:
+        """Command joint targets of shape (D,), in [rad], and advance one control period."""
+        ...
+
+    def status(self) -> EpisodeStatus:
+        """Return how the running episode stands."""
+        ...

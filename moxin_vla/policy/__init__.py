@@ -1,0 +1,1 @@
+"""Observation -> ActionChunk. Importing this package does not import torch."""

@@ -1,0 +1,1 @@
+"""The Moxin-VLA architecture by config: fused vision towers, bidirectional trunk, parallel action decoding."""

@@ -1,0 +1,47 @@
+"""The L1 action head: an MLP-ResNet that reads one step's action hidden states (OpenVLA-OFT, arXiv 2502.19645)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResnetBlock(nn.Module):
+    """x + relu(linear(norm(x)))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ffn = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D) to (..., D)."""
+        return x + self.ffn(x)
+
+
+class MlpResnet(nn.Module):
+    """Norm, linear, two residual blocks, norm, linear."""
+
+    def __init__(self, input_dim: int, hidden: int, output_dim: int, blocks: int = 2) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(input_dim)
+        self.fc1 = nn.Linear(input_dim, hidden)
+        self.mlp_resnet_blocks = nn.ModuleList(ResnetBlock(hidden) for _ in range(blocks))
+        self.layer_norm2 = nn.LayerNorm(hidden)
+        self.fc2 = nn.Linear(hidden, output_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., input_dim) to (..., output_dim)."""
+        x = F.relu(self.fc1(self.layer_norm1(x)))
+        for block in self.mlp_resnet_blocks:
+            x = block(x)
+        return self.fc2(self.layer_norm2(x))
+
+
+class L1ActionHead(nn.Module):
+    """Regresses normalised actions; no squashing, no clipping."""
+
+    def __init__(self, hidden_size: int, action_dim: int) -> None:
+        super().__init__()
+        self.model = MlpResnet(action_dim * hidden_size, hidden_size, action_dim)
+
+    def forward(self, action_hidden: Tensor) -> Tensor:
+        """Map (B, H, action_dim * D) to normalised actions (B, H, action_dim)."""
+        return self.model(action_hidden)

@@ -1,0 +1,31 @@
+"""Maps into the trunk's embedding space: vision features and proprio."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class VisionProjector(nn.Module):
+    """Fused vision channels to trunk channels: D_v -> 4 D_v -> D -> D with GELU between (`fused-gelu-mlp`)."""
+
+    def __init__(self, vision_width: int, hidden_size: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(vision_width, 4 * vision_width)
+        self.fc2 = nn.Linear(4 * vision_width, hidden_size)
+        self.fc3 = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (..., D_v) to (..., D)."""
+        return self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(features)))))
+
+
+class ProprioProjector(nn.Module):
+    """Normalised proprio to one trunk token."""
+
+    def __init__(self, proprio_dim: int, hidden_size: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(proprio_dim, hidden_size)
+        self.fc2 = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, proprio: Tensor) -> Tensor:
+        """Map (B, D_proprio) to (B, D)."""
+        return self.fc2(F.gelu(self.fc1(proprio)))

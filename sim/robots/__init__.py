@@ -1,0 +1,1 @@
+"""Robot models: MJCF from packages, cheap visuals, closed-form kinematics."""

@@ -62,10 +62,17 @@ class Limited:
 
 
 class SafetyFilter(Protocol):
-    """Last hop before the robot. Called from the control thread once per tick; never blocks; never raises on bad numbers."""
+    """Last hop before the robot.
+
+    Called from the control thread, once per tick; never blocks; never raises on bad numbers.
+    """
 
     def reset(self) -> None:
         """Forget the last command: the next one starts from the measured pose."""
+        ...
+
+    def fresh(self, proprio_time_ns: int, now_ns: int) -> bool:
+        """Say whether a measurement captured at `proprio_time_ns` may still be acted on."""
         ...
 
     def limit(self, target: NDArray[np.float64], measured: NDArray[np.float64]) -> Limited | None:

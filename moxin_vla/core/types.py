@@ -159,6 +159,7 @@ class HoldReason(Enum):
     STARVED = "the last action chunk has run out and no new one has arrived"
     PROPRIO_STALE = "joint states are missing or stale"
     NOT_FINITE = "the policy returned NaN or infinity"
+    CLOCK_WENT_BACK = "the control clock went back and no new action chunk has arrived"
     NOT_ENABLED = "motion is not enabled"
     STOP_REQUESTED = "stop was requested"
 

@@ -16,7 +16,7 @@ from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus
 
 APPROACH_PITCH_RAD = 1.31  # the gripper points down and 15 degrees outward
 _MOVED_M = 0.012  # another cube displaced this far counts as moved
-_PARKED = (-1.0, 0.0)  # where cubes that are not in the scene wait, out of sight
+_PARKED = (-5.0, 0.0)  # where cubes that are not in the scene wait, out of sight
 _CAMERAS = {"front": "front", "wrist": so101.WRIST_CAMERA}
 
 
@@ -88,6 +88,11 @@ class Tabletop:
             camera.name: self._render(_CAMERAS[camera.name], camera.width, camera.height)
             for camera in self.embodiment.cameras
         }
+
+    @property
+    def camera_ids(self) -> tuple[str, ...]:
+        """Names in the MuJoCo model of the embodiment's cameras, in their order."""
+        return tuple(_CAMERAS[camera.name] for camera in self.embodiment.cameras)
 
     def video_frame(self, width: int = 320, height: int = 240) -> NDArray[np.uint8]:
         """Render the bystander's view for a video, shape (height, width, 3)."""

@@ -17,7 +17,7 @@ class Expert:
     """Labels any state of the tabletop with the chunk that solves the running episode from there."""
 
     def __init__(self, world: Tabletop, horizon: int = HORIZON) -> None:
-        self._world, self._horizon = world, horizon
+        self._world, self.horizon = world, horizon
 
     def chunk(self, facts: SceneFacts | None = None) -> NDArray[np.float64]:
         """Return absolute joint targets for the next steps, shape (H, 6), in [rad]."""
@@ -25,7 +25,7 @@ class Expert:
         assert self._world.episode is not None
         family, state = self._world.episode.family, self._virtual(facts)
         points, jaws = [], []
-        for _ in range(self._horizon):
+        for _ in range(self.horizon):
             state, jaw = advance(state, family)
             points.append(state.point)
             jaws.append(jaw)

@@ -32,8 +32,8 @@ class CameraView:
     fovy_deg: float
 
 
-FRONT = CameraView((0.60, 0.0, 0.36), (0.215, 0.0, 0.015), 45.0)
-OVERVIEW = CameraView((0.62, -0.42, 0.38), (0.16, 0.0, 0.06), 45.0)
+FRONT = CameraView((0.60, 0.0, 0.36), (0.195, 0.0, 0.03), 45.0)
+OVERVIEW = CameraView((0.58, -0.40, 0.36), (0.16, 0.0, 0.05), 42.0)
 WRIST_FOVY_DEG = 62.0
 
 
@@ -46,8 +46,8 @@ def build(stock_visuals: bool = False) -> mujoco.MjModel:
     spec = so101.arm_spec(stock_visuals)
     spec.option.timestep = PHYSICS_STEP_S
     spec.visual.global_.offwidth, spec.visual.global_.offheight = 640, 480
-    spec.visual.headlight.ambient = [0.45, 0.45, 0.45]
-    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
+    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
+    spec.visual.headlight.diffuse = [0.3, 0.3, 0.3]
     spec.visual.headlight.specular = [0, 0, 0]
     world = spec.worldbody
     world.add_light(
@@ -56,8 +56,8 @@ def build(stock_visuals: bool = False) -> mujoco.MjModel:
     world.add_geom(
         name="table",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=[1.5, 1.5, 0.1],
-        rgba=[0.72, 0.66, 0.58, 1],
+        size=[8, 8, 0.5],
+        rgba=[0.62, 0.58, 0.52, 1],
         condim=4,
     )
     for name, rgba in COLOURS.items():
@@ -77,7 +77,7 @@ def cube_body(colour: str) -> str:
 
 
 def _add_cube(world: mujoco.MjsBody, colour: str, rgba: tuple[float, ...]) -> None:
-    body = world.add_body(name=cube_body(colour), pos=[-1.0, 0.0, CUBE_HALF_M])
+    body = world.add_body(name=cube_body(colour), pos=[-5.0, 0.0, CUBE_HALF_M])
     body.add_freejoint(name=f"{cube_body(colour)}_joint")
     body.add_geom(
         name=cube_body(colour),

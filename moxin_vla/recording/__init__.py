@@ -1,0 +1,1 @@
+"""Episodes -> LeRobotDataset v3, through lerobot's own writer."""

@@ -1,0 +1,1 @@
+"""Perturbations: what pushes an expert off its path, so that a policy learns the way back."""

@@ -5,6 +5,8 @@ made it. Images of any size up to the off-screen buffer come from the same conte
 """
 
 import os
+import weakref
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -33,7 +35,6 @@ class Renderer:
             model: The model to render.
             fast: Shadows, reflections and multisampling off. False renders with the model's settings, for comparison.
         """
-        os.environ.setdefault("MUJOCO_GL", "egl")
         if fast:
             model.vis.quality.offsamples = 0
         self._model = model
@@ -42,6 +43,9 @@ class Renderer:
         self._scene = mujoco.MjvScene(model, maxgeom=500)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self.close = weakref.finalize(
+            self, _free, self._context, self._gl
+        )  # at exit at the latest
         self._option, self._perturb = mujoco.MjvOption(), mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
@@ -78,13 +82,13 @@ class Renderer:
         mujoco.mjr_readPixels(pixels, None, viewport, self._context)
         return np.ascontiguousarray(pixels[::-1])
 
-    def close(self) -> None:
-        """Free the GL context. Idempotent."""
-        self._context.free()
-        self._gl.free()
+
+def _free(context: mujoco.MjrContext, gl: Any) -> None:
+    context.free()
+    gl.free()
 
 
-def _make_context(width: int, height: int):  # noqa: ANN202  (mujoco has no public type for it)
+def _make_context(width: int, height: int) -> Any:
     try:
         from mujoco.gl_context import GLContext
 

@@ -148,18 +148,17 @@ class ControlLoop:
         self, now_ns: int, proprio: NDArray[np.float64] | None, time_ns: int | None
     ) -> bool:
         """Take over the measured pose if it is usable; return whether it was."""
-        usable = (
+        if (
             proprio is not None
             and time_ns is not None
             and np.shape(proprio) == (self._embodiment.dof,)
-            and bool(np.all(np.isfinite(proprio)))
+            and np.all(np.isfinite(proprio))
             and self._safety.fresh(time_ns, now_ns)
-        )
-        if usable:
+        ):
             self._measured = frozen_array(proprio)  # (D,)
-        else:
-            self._counters.stale_ticks += 1
-        return usable
+            return True
+        self._counters.stale_ticks += 1
+        return False
 
     def _reason_to_hold(self, action: Action | None, fresh: bool) -> HoldReason:
         """Return the weightiest reason to stand still; NONE to play `action`."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from moxin_vla.core.types import CommitReason, ControlMode, HoldReason
 
@@ -60,7 +61,7 @@ class LoopCounters:
     not_finite: int = 0
     clock_resets: int = 0
 
-    def snapshot(self) -> dict[str, int | Mapping[CommitReason, int]]:
-        """Return the counts as keyword arguments of `LoopStatus`; later counting can't alter them."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return the counts as keyword arguments of `LoopStatus`, cut off from later counting."""
         counts = {name: getattr(self, name) for name in self.__slots__}
         return counts | {"rejected": MappingProxyType(dict(self.rejected))}

@@ -27,7 +27,7 @@ class Timeline:
 
     @property
     def observation_time_ns(self) -> int | None:
-        """Capture time of the observation behind the committed chunk, in [ns]; None without one."""
+        """Capture time of the committed chunk's observation, in [ns]; None without a chunk."""
         return None if self._chunk is None else self._chunk.observation_time_ns
 
     def reset(self) -> None:

@@ -113,6 +113,7 @@ class MoxinConfig:
         attention: Mask of the trunk.
         action_slots: `zero` as released, or `learned`: one trained embedding per slot, for trunks too shallow to tell
             slots apart by RoPE alone.
+        slots_per_step: Placeholders per control step; None for one per action dim, as released.
         statistics_key: Entry of dataset_statistics.json to use; None if there is only one.
         empty_token_id: Overrides the id that is looked up for the piece '▁'.
         llm_max_length: Longest prompt, in tokens.
@@ -131,6 +132,7 @@ class MoxinConfig:
     film: bool = False
     attention: Attention = "bidirectional"
     action_slots: Literal["zero", "learned"] = "zero"
+    slots_per_step: int | None = None
     statistics_key: str | None = None
     empty_token_id: int | None = None
     bos_token_id: int = 1
@@ -180,8 +182,13 @@ class MoxinConfig:
 
     @property
     def num_action_slots(self) -> int:
-        """Placeholders A = chunk * action_dim."""
-        return self.chunk * self.action_dim
+        """Placeholders A = chunk * slots_per_step."""
+        return self.chunk * self.step_slots
+
+    @property
+    def step_slots(self) -> int:
+        """Placeholders per control step."""
+        return self.slots_per_step or self.action_dim
 
 
 def _choose(field_name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """The L1 action head: an MLP-ResNet that reads one step's action hidden states (OpenVLA-OFT, arXiv 2502.19645)."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class ResnetBlock(nn.Module):
@@ -29,7 +29,7 @@ class MlpResnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., input_dim) to (..., output_dim)."""
-        x = F.relu(self.fc1(self.layer_norm1(x)))
+        x = functional.relu(self.fc1(self.layer_norm1(x)))
         for block in self.mlp_resnet_blocks:
             x = block(x)
         return self.fc2(self.layer_norm2(x))
@@ -38,10 +38,10 @@ class MlpResnet(nn.Module):
 class L1ActionHead(nn.Module):
     """Regresses normalised actions; no squashing, no clipping."""
 
-    def __init__(self, hidden_size: int, action_dim: int) -> None:
+    def __init__(self, hidden_size: int, step_slots: int, action_dim: int) -> None:
         super().__init__()
-        self.model = MlpResnet(action_dim * hidden_size, hidden_size, action_dim)
+        self.model = MlpResnet(step_slots * hidden_size, hidden_size, action_dim)
 
     def forward(self, action_hidden: Tensor) -> Tensor:
-        """Map (B, H, action_dim * D) to normalised actions (B, H, action_dim)."""
+        """Map (B, H, step_slots * D) to normalised actions (B, H, action_dim)."""
         return self.model(action_hidden)

@@ -21,7 +21,7 @@ class MoxinOutput:
         actions: Normalised actions, shape (B, H, action_dim).
         vision_tokens: Fused tower features before the projector, shape (B, N, patches, D_v).
         projected_tokens: Vision tokens in trunk channels, shape (B, N * patches, D).
-        action_hidden: Trunk output at the shifted action slice, shape (B, H, action_dim * D).
+        action_hidden: Trunk output at the shifted action slice, shape (B, H, step_slots * D).
         proprio_hidden: Trunk output at the proprio token, shape (B, D).
     """
 
@@ -101,7 +101,7 @@ class MoxinVLA(nn.Module):
         self.vision_backbone = VisionBackbone(config)
         self.projector = VisionProjector(config.vision_width, hidden)
         self.language_model = LanguageModel(config.text)
-        self.action_head = L1ActionHead(hidden, config.action_dim)
+        self.action_head = L1ActionHead(hidden, config.step_slots, config.action_dim)
         self.proprio_projector = ProprioProjector(config.proprio_dim, hidden)
         if config.action_slots == "learned":
             self.action_slots = nn.Parameter(torch.zeros(config.num_action_slots, hidden))

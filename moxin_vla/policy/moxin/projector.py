@@ -1,7 +1,7 @@
 """Maps into the trunk's embedding space: vision features and proprio."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class VisionProjector(nn.Module):
@@ -15,7 +15,7 @@ class VisionProjector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (..., D_v) to (..., D)."""
-        return self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(features)))))
+        return self.fc3(functional.gelu(self.fc2(functional.gelu(self.fc1(features)))))
 
 
 class ProprioProjector(nn.Module):
@@ -28,4 +28,4 @@ class ProprioProjector(nn.Module):
 
     def forward(self, proprio: Tensor) -> Tensor:
         """Map (B, D_proprio) to (B, D)."""
-        return self.fc2(F.gelu(self.fc1(proprio)))
+        return self.fc2(functional.gelu(self.fc1(proprio)))

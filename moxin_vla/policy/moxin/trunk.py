@@ -1,9 +1,10 @@
 """The Llama / Mistral trunk: RMSNorm, RoPE, grouped-query attention, SwiGLU; run bidirectionally over embeddings."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
+from moxin_vla.policy.moxin.attention import attention
 from moxin_vla.policy.moxin.config import TextConfig
 
 
@@ -17,7 +18,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -41,7 +42,6 @@ class TrunkAttention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         kv_width = config.num_key_value_heads * config.head_dim
-        self.grouped = config.num_key_value_heads != config.num_attention_heads
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
@@ -56,9 +56,7 @@ class TrunkAttention(nn.Module):
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )  # (B, heads, S, head_dim)
         q, k = rotate(q, *rope), rotate(k, *rope)
-        mixed = F.scaled_dot_product_attention(
-            q, k.to(v.dtype), v, mask, is_causal=causal and mask is None, enable_gqa=self.grouped
-        )
+        mixed = attention(q, k, v, mask, causal and mask is None)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
 
@@ -73,7 +71,7 @@ class TrunkMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class TrunkLayer(nn.Module):

@@ -1,9 +1,10 @@
 """Pre-norm vision transformers with the parameter names of the released checkpoints (timm, `gamma` -> `scale_factor`)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
+from moxin_vla.policy.moxin.attention import attention
 from moxin_vla.policy.moxin.config import VisionTowerConfig
 
 NORM_EPS = 1e-6
@@ -22,7 +23,7 @@ class PatchEmbed(nn.Module):
         p, g = self.patch_size, self.grid
         patches = images.unflatten(2, (g, p)).unflatten(4, (g, p))  # (B, 3, g, p, g, p)
         patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(images.shape[0], g * g, 3 * p * p)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return functional.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class LayerScale(nn.Module):
@@ -49,7 +50,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, d) to (B, T, d)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -62,7 +63,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d) to (..., d)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(functional.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):

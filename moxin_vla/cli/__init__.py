@@ -1,0 +1,1 @@
+"""The `moxin-vla` command."""

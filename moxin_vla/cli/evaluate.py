@@ -1,0 +1,91 @@
+"""`moxin-vla eval`: run a policy closed loop on seeded episodes and say honestly how often it succeeds."""
+
+import argparse
+from pathlib import Path
+
+from moxin_vla.core.resources import resource_path
+
+FAMILIES = ("touch", "pick", "place")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "eval", help="evaluate a policy in simulation", description=__doc__
+    )
+    parser.add_argument("policy", help="checkpoint directory, `expert`, or `scripted:NAME`")
+    parser.add_argument(
+        "--families",
+        nargs="+",
+        default=list(FAMILIES),
+        metavar="FAMILY",
+        help=f"default: {' '.join(FAMILIES)}",
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=20, help="episodes per family (default %(default)s)"
+    )
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="seed of the first episode (default %(default)s)"
+    )
+    parser.add_argument(
+        "--over",
+        choices=("inprocess", "ros"),
+        default="inprocess",
+        help="one process, or the ROS nodes",
+    )
+    parser.add_argument(
+        "--mode", choices=("lockstep", "realtime"), default="lockstep", help="with --over ros"
+    )
+    parser.add_argument(
+        "--execution-horizon",
+        type=int,
+        default=8,
+        help="steps played from each chunk (default %(default)s)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes, in process only (default %(default)s)"
+    )
+    parser.add_argument(
+        "--listening", action="store_true", help="repeat each success with another object named"
+    )
+    parser.add_argument(
+        "--videos", type=int, default=3, help="filmed episodes per family (default %(default)s)"
+    )
+    parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
+    parser.add_argument(
+        "--embodiment",
+        type=Path,
+        default=None,
+        help="embodiment file (default: the simulated SO-101)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/eval"),
+        help="folder for the report (default %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the table, write the report; returns the exit code."""
+    from moxin_vla.evaluation.runner import EvaluationConfig
+    from moxin_vla.evaluation.session import evaluate
+
+    config = EvaluationConfig(
+        policy=args.policy,
+        embodiment=args.embodiment or resource_path("config/embodiments/so101_sim.yaml"),
+        families=tuple(args.families),
+        episodes=args.episodes,
+        first_seed=args.first_seed,
+        execution_horizon=args.execution_horizon,
+        over=args.over,
+        mode=args.mode,
+        workers=args.workers,
+        videos=args.videos,
+        device=args.device,
+    )
+    evaluate(
+        config, args.out, title=f"Evaluation of {Path(args.policy).name}", listening=args.listening
+    )
+    return 0

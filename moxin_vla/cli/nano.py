@@ -1,0 +1,124 @@
+"""`moxin-vla nano`: make moxin-nano from nothing: record, train, let it drive, train on. Run it again to go on."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from moxin_vla.core.resources import resource_path
+
+_POLL_S = 5.0
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "nano", help="train moxin-nano: record, train, DAgger; resumable", description=__doc__
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/nano"), help="folder for data, state and checkpoint"
+    )
+    parser.add_argument(
+        "--recipe", type=Path, default=resource_path("config/policies/moxin_nano.yaml")
+    )
+    parser.add_argument(
+        "--embodiment", type=Path, default=resource_path("config/embodiments/so101_sim.yaml")
+    )
+    parser.add_argument("--threads", type=int, default=1, help="torch threads for training")
+    parser.add_argument(
+        "--stage",
+        choices=("all", "record", "train"),
+        default="all",
+        help="all: recorder and trainer side by side; or one of them alone",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the stage; returns the exit code."""
+    if args.stage == "record":
+        return _record(args)
+    if args.stage == "train":
+        return _train(args)
+    recorder = subprocess.Popen([*_again(args), "--stage", "record"])
+    try:
+        return _train(args)
+    finally:
+        recorder.terminate()
+        recorder.wait()
+
+
+def _again(args: argparse.Namespace) -> list[str]:
+    options = ["--out", args.out, "--recipe", args.recipe, "--embodiment", args.embodiment]
+    return [sys.executable, "-m", "moxin_vla.cli.main", "nano", *map(str, options)]
+
+
+def _record(args: argparse.Namespace) -> int:
+    """Record shards in order; once the expert's are done, the newest checkpoint drives."""
+    from moxin_sim.demonstrations import ShardPlan, record_shard
+    from moxin_vla.core.embodiment import load_embodiment
+    from moxin_vla.policy.loading import load_policy
+    from moxin_vla.policy.moxin.training.recipe import load_recipe
+    from moxin_vla.recording.dataset import is_finished
+
+    recipe, embodiment = load_recipe(args.recipe).data, load_embodiment(args.embodiment)
+    for index in range(recipe.max_shards):
+        root = args.out / "data" / f"shard_{index:03d}"
+        if is_finished(root):
+            continue
+        driven = index >= recipe.expert_shards
+        checkpoint = args.out / "checkpoint"
+        while driven and not (checkpoint / "config.json").is_file():
+            time.sleep(_POLL_S)
+        policy = load_policy(str(checkpoint), embodiment) if driven else None
+        plan = ShardPlan(
+            root=root,
+            first_seed=recipe.first_seed + index * recipe.seeds_per_shard,
+            episodes=recipe.episodes_per_shard,
+            policy_share=recipe.policy_share if driven else 0.0,
+            stride=recipe.stride,
+        )
+        metadata = {
+            "driver": f"policy {policy.spec.fingerprint}" if policy else "expert",
+            "policy_share": plan.policy_share,
+            "first_seed": plan.first_seed,
+            "stride": plan.stride,
+            "noise": "bursts",
+        }
+        solved: list[bool] = []
+        record_shard(
+            plan, embodiment, policy, metadata, lambda _, success, s=solved: s.append(success)
+        )
+        print(
+            f"recorded {root.name}: {sum(solved)} of {len(solved)} episodes solved, driver {metadata['driver']}",
+            flush=True,
+        )
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    import torch
+
+    from moxin_sim import instructions
+    from moxin_vla.core.embodiment import load_embodiment
+    from moxin_vla.policy.moxin.training.recipe import Workshop, load_recipe
+
+    torch.set_num_threads(args.threads)
+    recipe = load_recipe(args.recipe)
+    workshop = Workshop(args.out, recipe, load_embodiment(args.embodiment), instructions())
+    while not workshop.ready:
+        print(f"waiting for the first datasets in {args.out / 'data'}", flush=True)
+        time.sleep(30)
+    total = recipe.train.total_samples
+
+    def show(row: dict[str, float]) -> None:
+        print(
+            f"{row['samples']:>8.0f} of {total} samples  {row['frames']:.0f} frames  action {row['action']:.4f}  "
+            f"located {row['located']:.3f}  vector {row['vector']:.3f}",
+            flush=True,
+        )
+
+    workshop.train(show)
+    print(f"checkpoint: {workshop.checkpoint}")
+    return 0

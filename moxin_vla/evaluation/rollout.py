@@ -1,0 +1,182 @@
+"""One episode in one process: the same loop, schedule and limits as the ROS nodes, without the wire.
+
+At tick T: if a plan is due, look and plan; then one command; then one control period of the world.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moxin_vla.core.embodiment import Embodiment
+from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus, Policy, World
+from moxin_vla.core.types import Observation
+from moxin_vla.runtime.loop import ControlLoop
+from moxin_vla.runtime.schedule import ReplanSchedule
+from moxin_vla.runtime.status import LoopStatus
+from moxin_vla.safety.limits import JointLimits
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeResult:
+    """What happened in one episode. T control ticks, D joints.
+
+    Attributes:
+        spec: What was asked.
+        status: How it ended, judged by the world.
+        step_ns: Control period, in [ns].
+        proprio: Measured joints at each tick, shape (T, D), in [rad].
+        commands: What safety let through at each tick, shape (T, D), in [rad].
+        chunks: (tick, actions (H, D)) of every plan.
+        inference_ms: Wall time of each plan, in [ms].
+        wall_s: Wall time of the episode, in [s].
+        loop: Counters of the control loop at the end; empty over ROS if none arrived.
+        error: What broke, if the episode could not be run to its end; it then counts as a failure.
+        frames: Frames of the video, (h, w, 3) each; may be empty.
+        frame_steps: Control ticks between frames.
+    """
+
+    spec: EpisodeSpec
+    status: EpisodeStatus
+    step_ns: int
+    proprio: NDArray[np.float64]
+    commands: NDArray[np.float64]
+    chunks: list[tuple[int, NDArray[np.float64]]]
+    inference_ms: list[float]
+    wall_s: float
+    loop: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    frame_steps: int = 2
+
+    @property
+    def success(self) -> bool:
+        """True if the world judged it a success and nothing broke."""
+        return self.status.success and not self.error
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, in words; empty for a success."""
+        if self.success:
+            return ""
+        return self.error or self.status.failure or "ran out of time"
+
+
+@dataclass(slots=True)
+class _Trace:
+    proprio: list = field(default_factory=list)
+    commands: list = field(default_factory=list)
+    chunks: list = field(default_factory=list)
+    inference_ms: list = field(default_factory=list)
+    frames: list = field(default_factory=list)
+
+
+class Rollout:
+    """Plays episodes of one policy in one world.
+
+    Args:
+        world: The simulator.
+        policy: The policy.
+        embodiment: The robot; the policy is checked against it.
+        execution_horizon: Steps s played from each chunk.
+        camera: Called after each tick that a video frame is due at; returns the frame. None for no video.
+        frame_steps: Control ticks between frames.
+
+    Raises:
+        EmbodimentError: The policy was made for another robot.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        policy: Policy,
+        embodiment: Embodiment,
+        execution_horizon: int = 8,
+        camera: Callable[[], NDArray[np.uint8]] | None = None,
+        frame_steps: int = 2,
+    ) -> None:
+        embodiment.check_policy(policy.spec)
+        self._world, self._policy, self._embodiment = world, policy, embodiment
+        self._camera, self._frame_steps = camera, frame_steps
+        self._loop = ControlLoop(embodiment, JointLimits(embodiment))
+        self._schedule = ReplanSchedule(execution_horizon, embodiment.step_ns)
+
+    def run(self, spec: EpisodeSpec, video: bool = False) -> EpisodeResult:
+        """Play one episode; whatever breaks in it becomes part of the result."""
+        started = time.perf_counter()
+        trace, error = _Trace(), ""
+        self._world.reset(spec)
+        self._policy.reset()
+        self._loop.reset()
+        self._schedule.reset()
+        try:
+            tick = 0
+            while not self._world.status().done:
+                self._step(spec, tick, trace, video)
+                tick += 1
+        except Exception as broken:  # an episode that breaks is counted and shown, never dropped
+            error = f"{type(broken).__name__}: {broken}"
+        return EpisodeResult(
+            spec=spec,
+            status=self._world.status(),
+            step_ns=self._embodiment.step_ns,
+            proprio=np.array(trace.proprio),
+            commands=np.array(trace.commands),
+            chunks=trace.chunks,
+            inference_ms=trace.inference_ms,
+            wall_s=time.perf_counter() - started,
+            loop=loop_counts(self._loop.status()),
+            error=error,
+            frames=trace.frames,
+            frame_steps=self._frame_steps,
+        )
+
+    def _step(self, spec: EpisodeSpec, tick: int, trace: _Trace, video: bool) -> None:
+        now_ns = tick * self._embodiment.step_ns
+        proprio = self._world.proprio()
+        if self._schedule.due(now_ns):
+            self._plan(spec, tick, now_ns, proprio, trace)
+        if video and self._camera is not None and tick % self._frame_steps == 0:
+            trace.frames.append(self._camera())
+        command = self._loop.tick(now_ns, proprio, now_ns)
+        assert command is not None  # proprio is always there in a simulator
+        trace.proprio.append(proprio)
+        trace.commands.append(command.positions)
+        self._world.step(command.positions)
+
+    def _plan(
+        self, spec: EpisodeSpec, tick: int, now_ns: int, proprio: NDArray, trace: _Trace
+    ) -> None:
+        images = self._world.images() if self._policy.spec.cameras else {}
+        observation = Observation(now_ns, images, proprio, spec.instruction)
+        before = time.perf_counter_ns()
+        chunk = self._policy.infer(observation)
+        trace.inference_ms.append((time.perf_counter_ns() - before) / 1e6)
+        self._loop.commit(chunk, now_ns)
+        self._schedule.mark(now_ns)
+        trace.chunks.append((tick, chunk.actions))
+
+
+def loop_counts(status: LoopStatus) -> dict[str, Any]:
+    """Return the loop's counters and state as plain values for a report."""
+    names = (
+        "ticks",
+        "commits",
+        "trimmed_steps",
+        "starved_ticks",
+        "stale_ticks",
+        "position_limited",
+        "velocity_limited",
+        "not_finite",
+        "clock_resets",
+    )
+    rejected = {reason.name.lower(): count for reason, count in status.rejected.items()}
+    return {
+        "mode": status.mode.value,
+        "reason": status.reason.value,
+        **{name: getattr(status, name) for name in names},
+        "rejected": rejected,
+    }

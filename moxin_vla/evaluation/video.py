@@ -1,0 +1,35 @@
+"""Small H.264 videos for reports."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def encode_mp4(frames: Sequence[NDArray[np.uint8]], fps: float) -> bytes:
+    """Encode RGB frames (h, w, 3) as an MP4 that browsers play.
+
+    Returns:
+        The file's bytes; empty without frames, or if PyAV is not installed.
+    """
+    if not frames:
+        return b""
+    try:
+        import av
+    except ImportError:
+        return b""
+    buffer = io.BytesIO()
+    height, width = frames[0].shape[:2]
+    with av.open(buffer, mode="w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=round(fps))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "27", "preset": "veryfast"}
+        for pixels in frames:
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+                )
+            )
+        container.mux(stream.encode())
+    return buffer.getvalue()

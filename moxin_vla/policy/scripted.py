@@ -18,8 +18,8 @@ class ScriptedPolicy:
     """Plays a formula of the proprio; needs no camera.
 
     Args:
-        name: `hold`, `sweep` (the first joint swings slowly about where it was first seen) or `nan` (a good
-            chunk, then only NaN).
+        name: `hold`, `sweep` (the first joint swings slowly about where it was first seen) or
+            `nan` (a good chunk, then only NaN).
         embodiment: Gives joints and control rate.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The Moxin-VLA architecture by config: fused vision towers, bidirectional trunk, parallel action decoding."""
+"""The Moxin-VLA architecture by config: fused towers, bidirectional trunk, parallel decoding."""

@@ -1,9 +1,14 @@
-"""A checkpoint directory in the layout of the released ones: written atomically, read with every tensor accounted for.
+"""A checkpoint directory in the layout of the released ones.
 
-config.json  model.safetensors  action_head--STEP_checkpoint.pt  proprio_projector--STEP_checkpoint.pt
-[vision_backbone--STEP_checkpoint.pt]  dataset_statistics.json  preprocessor_config.json  tokenizer.json
+Every file is written atomically; every tensor is accounted for when it is read.
 
-With FiLM the wrapped vision backbone has its own file, as in OpenVLA-OFT+; `.pt` files are read as weights only.
+    config.json  dataset_statistics.json  preprocessor_config.json  tokenizer.json
+    model.safetensors
+    action_head--STEP_checkpoint.pt  proprio_projector--STEP_checkpoint.pt
+    vision_backbone--STEP_checkpoint.pt (with FiLM)
+
+With FiLM the wrapped vision backbone has its own file, as in OpenVLA-OFT+. `.pt` files are read
+as weights only.
 """
 
 import hashlib
@@ -23,7 +28,7 @@ from torch import Tensor
 from moxin_vla.core.errors import CheckpointError, listed
 from moxin_vla.policy.moxin.config import MoxinConfig
 from moxin_vla.policy.moxin.config_io import config_from_json, config_to_json
-from moxin_vla.policy.moxin.model import MoxinVLA
+from moxin_vla.policy.moxin.model import TOWER_NAMES, MoxinVLA
 from moxin_vla.policy.moxin.preprocess import (
     Preprocessor,
     default_preprocessor,
@@ -40,11 +45,13 @@ from moxin_vla.policy.moxin.tokenizer import PromptTokenizer, load_tokenizer
 _MODULES = ("action_head", "proprio_projector", "vision_backbone")
 _WEIGHTS = "model.safetensors"
 _SHOWN = 5
+# What safetensors and torch raise for damaged files; torch answers some truncations with OSError.
+_UNREADABLE = (SafetensorError, RuntimeError, OSError, EOFError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A loaded checkpoint: the model in evaluation mode and all that turns robot data into its input and back.
+    """A loaded checkpoint: the model in evaluation mode, and its input and output codecs.
 
     Attributes:
         model: The model.
@@ -114,7 +121,9 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
     files = _weight_files(directory, config)
     with torch.device("meta"):
         model = MoxinVLA(config)
-    tensors = _read_weights(files)
+    tensors = {
+        key: tensor for key, tensor in _read_weights(files).items() if not _unused(key, config)
+    }
     _check(model.state_dict(), tensors, directory)
     model.load_state_dict(tensors, assign=True)
     hashed = (*files.values(), *(directory / n for n in _TEXT_FILES))
@@ -143,7 +152,10 @@ def _split(state: Mapping[str, Tensor], film: bool) -> dict[str, dict[str, Tenso
 
 
 def _wrapped(key: str) -> str:
-    """Name a FiLM tower's tensor as the released wrapper does: `blocks.3.attn...` -> `blocks.3.block.attn...`."""
+    """Name a FiLM tower's tensor as the released wrapper does.
+
+    `blocks.3.attn.qkv.weight` becomes `blocks.3.block.attn.qkv.weight`.
+    """
     parts = key.split(".")
     if parts[1] == "blocks" and parts[3] not in ("scale", "shift"):
         parts.insert(3, "block")
@@ -177,7 +189,7 @@ def _read_weights(files: Mapping[str, Path]) -> dict[str, Tensor]:
     for module, file in files.items():
         try:
             read = load_file(file) if module == "" else torch.load(file, weights_only=True)
-        except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except _UNREADABLE as error:
             raise CheckpointError(f"'{file}' is damaged or not a weights file: {error}") from None
         for key, tensor in read.items():
             key = key.removeprefix("module.")
@@ -185,6 +197,24 @@ def _read_weights(files: Mapping[str, Path]) -> dict[str, Tensor]:
                 key = _unwrapped(key)
             tensors[f"{module}.{key}" if module else key] = tensor
     return tensors
+
+
+def _unused(key: str, config: MoxinConfig) -> bool:
+    """True for the tensors of released checkpoints that are never computed here.
+
+    Those are the output vocabulary, and in each tower the blocks past the last used one, the final
+    norm and the pooling.
+    """
+    if key == "language_model.lm_head.weight":
+        return True
+    for name, tower in zip(TOWER_NAMES, config.towers, strict=False):
+        prefix = f"vision_backbone.{name}."
+        if key.startswith(prefix):
+            part, _, rest = key.removeprefix(prefix).partition(".")
+            if part == "blocks":
+                return tower.blocks_used <= int(rest.partition(".")[0]) < tower.depth
+            return part in ("norm", "attn_pool")
+    return False
 
 
 def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], directory: Path) -> None:

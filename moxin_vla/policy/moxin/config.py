@@ -1,6 +1,6 @@
 """What a checkpoint's model looks like; one code path from a few million parameters to 7 B."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from moxin_vla.core.embodiment import ActionSpace
@@ -22,7 +22,7 @@ class VisionTowerConfig:
         depth: Number of blocks in the checkpoint's tower.
         heads: Attention heads.
         mlp_dim: Hidden channels of the MLP.
-        num_prefix_tokens: Class and register tokens in front of the patches (0, or 1 class + the rest registers).
+        num_prefix_tokens: Tokens in front of the patches: 0, or 1 class token and registers.
         layer_scale: True if each residual branch has a learned scale.
         blocks_used: Blocks that are computed; the output is the last one's, without a final norm.
     """
@@ -41,12 +41,14 @@ class VisionTowerConfig:
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size or self.width % self.heads:
             raise CheckpointError(
-                f"Vision tower '{self.model_id}': image_size must be a multiple of patch_size and width of heads. "
-                f"Got: {self.image_size}, {self.patch_size}, {self.width}, {self.heads}"
+                f"Vision tower '{self.model_id}': image_size must be a multiple of patch_size "
+                f"and width of heads. Got: {self.image_size}, {self.patch_size}, {self.width}, "
+                f"{self.heads}"
             )
         if not 0 < self.blocks_used <= self.depth:
             raise CheckpointError(
-                f"Vision tower '{self.model_id}': blocks_used must be in 1..{self.depth}. Got: {self.blocks_used}"
+                f"Vision tower '{self.model_id}': blocks_used must be in 1..{self.depth}. "
+                f"Got: {self.blocks_used}"
             )
 
     @property
@@ -84,8 +86,8 @@ class TextConfig:
             or self.num_attention_heads % self.num_key_value_heads
         ):
             raise CheckpointError(
-                f"text_config: hidden_size {self.hidden_size}, heads {self.num_attention_heads} and "
-                f"key-value heads {self.num_key_value_heads} do not divide evenly."
+                f"text_config: hidden_size {self.hidden_size}, heads {self.num_attention_heads} "
+                f"and key-value heads {self.num_key_value_heads} do not divide evenly."
             )
 
     @property
@@ -100,19 +102,20 @@ class MoxinConfig:
 
     Attributes:
         name: Shown in reports and diagnostics.
-        towers: One or two vision towers, fused on channels; the first is DINO-like, the second SigLIP-like.
+        towers: One or two vision towers, fused on channels: DINO-like, then SigLIP-like.
         text: The trunk.
         cameras: Camera names in the order the model sees them.
         joints: Joint names in the order of proprio and actions.
         chunk: Prediction horizon H, in control steps.
         control_rate_hz: Rate of the steps, in [Hz].
-        action_space: How actions are expressed; `joint_delta` is the offset from the observation's proprio.
+        action_space: How actions are expressed; `joint_delta` is the offset from the
+            observation's proprio.
         absolute_dims: Action dims that stay absolute under `joint_delta` (the gripper).
         norm_type: Statistics that scale proprio and actions to [-1, 1].
         film: True if every vision block is modulated by the language (OpenVLA-OFT+).
         attention: Mask of the trunk.
-        action_slots: `zero` as released, or `learned`: one trained embedding per slot, for trunks too shallow to tell
-            slots apart by RoPE alone.
+        action_slots: `zero` as released, or `learned`: one trained embedding per slot, for trunks
+            too shallow to tell slots apart by RoPE alone.
         slots_per_step: Placeholders per control step; None for one per action dim, as released.
         statistics_key: Entry of dataset_statistics.json to use; None if there is only one.
         empty_token_id: Overrides the id that is looked up for the piece '▁'.
@@ -139,13 +142,22 @@ class MoxinConfig:
     eos_token_id: int = 2
     pad_token_id: int = 32000
     llm_max_length: int = 2048
-    extra: dict = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.towers) <= 2:
             raise CheckpointError(f"A model has 1 or 2 vision towers. Got: {len(self.towers)}")
         if len({(t.image_size, t.num_patches) for t in self.towers}) != 1:
             raise CheckpointError("Both vision towers must have the same image size and patches.")
+        if not self.cameras or not self.joints or self.chunk < 1:
+            raise CheckpointError(
+                "config.json: cameras and joints must not be empty and chunk must be at least 1. "
+                f"Got: {self.cameras}, {self.joints}, {self.chunk}"
+            )
+        if any(not 0 <= dim < len(self.joints) for dim in self.absolute_dims):
+            raise CheckpointError(
+                f"config.json: absolute_dims must be in 0..{len(self.joints) - 1}. "
+                f"Got: {list(self.absolute_dims)}"
+            )
         _choose("attention", self.attention, ("bidirectional", "causal"))
         _choose("norm_type", self.norm_type, ("bounds", "bounds_q99"))
         _choose("action_slots", self.action_slots, ("zero", "learned"))

@@ -1,4 +1,4 @@
-"""FiLM: the language modulates every vision block (OpenVLA-OFT+, arXiv 2502.19645, section IV-C)."""
+"""FiLM: the language modulates every vision block (OpenVLA-OFT+, arXiv 2502.19645, IV-C)."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""The L1 action head: an MLP-ResNet that reads one step's action hidden states (OpenVLA-OFT, arXiv 2502.19645)."""
+"""The L1 action head: an MLP-ResNet over one step's action hidden states (arXiv 2502.19645)."""
 
 from torch import Tensor, nn
 from torch.nn import functional

@@ -12,6 +12,8 @@ from moxin_vla.policy.moxin.projector import ProprioProjector, VisionProjector
 from moxin_vla.policy.moxin.trunk import LanguageModel
 from moxin_vla.policy.moxin.vit import Block, VisionTower
 
+TOWER_NAMES = ("featurizer", "fused_featurizer")  # DINO-like, SigLIP-like
+
 
 @dataclass(frozen=True, slots=True)
 class MoxinOutput:
@@ -40,7 +42,7 @@ class TokenLayout:
         length: Tokens S.
         proprio: Index of the proprio token.
         prompt: Index of the second prompt token.
-        action_start: First action hidden state: the position before the first slot, which is EMPTY's.
+        action_start: First action hidden state, at EMPTY: one before the first slot.
         action_stop: One past the last action hidden state.
     """
 
@@ -71,8 +73,7 @@ class VisionBackbone(nn.Module):
     def __init__(self, config: MoxinConfig) -> None:
         super().__init__()
         self.num_images = config.num_images
-        names = ("featurizer", "fused_featurizer")[: len(config.towers)]
-        for name, tower in zip(names, config.towers, strict=True):
+        for name, tower in zip(TOWER_NAMES, config.towers, strict=False):
             blocks = [
                 FilmBlock(tower, config.text.hidden_size) if config.film else Block(tower)
                 for _ in range(tower.blocks_used)
@@ -80,7 +81,10 @@ class VisionBackbone(nn.Module):
             self.add_module(name, VisionTower(tower, blocks))
 
     def forward(self, pixel_values: Tensor, condition: Tensor | None) -> Tensor:
-        """Map pixels (B, N * towers * 3, h, w) to features (B, N, patches, D_v); all cameras go through a tower at once."""
+        """Map pixels (B, N * towers * 3, h, w) to features (B, N, patches, D_v).
+
+        All cameras go through a tower at once.
+        """
         images = pixel_values.unflatten(1, (self.num_images, -1, 3))  # (B, N, towers, 3, h, w)
         if condition is not None:
             condition = condition.repeat_interleave(self.num_images, dim=0)
@@ -116,9 +120,11 @@ class MoxinVLA(nn.Module):
         """Predict a chunk.
 
         Args:
-            pixel_values: Normalised pixels, shape (B, N * towers * 3, h, w), cameras in config order.
+            pixel_values: Normalised pixels, cameras in config order, shape
+                (B, N * towers * 3, h, w).
             input_ids: Prompt ids with BOS first and EMPTY last, padded on the right, shape (B, L).
-            attention_mask: True for real tokens, shape (B, L); None if no prompt is padded (faster).
+            attention_mask: True for real tokens, shape (B, L); None, which is faster, if no
+                prompt is padded.
             proprio: Normalised proprio, shape (B, proprio_dim).
 
         Returns:
@@ -180,7 +186,10 @@ def _pads_after_bos(ids: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _language_mean(text: Tensor, stop: Tensor, keep: Tensor | None) -> Tensor:
-    """Mean of all non-action input embeddings (BOS, prompt, EMPTY, </s>), shape (B, D); padding does not count."""
+    """Mean of all non-action input embeddings (BOS, prompt, EMPTY, </s>), shape (B, D).
+
+    Padding does not count.
+    """
     if keep is None:
         return (text.sum(1) + stop) / (text.shape[1] + 1)
     weights = keep[..., None].to(text.dtype)
@@ -190,7 +199,7 @@ def _language_mean(text: Tensor, stop: Tensor, keep: Tensor | None) -> Tensor:
 def _positions(
     layout: TokenLayout, sequence: Tensor, keep: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return rotary positions as if nothing were padded, and which tokens of the sequence are real."""
+    """Return rotary positions as if nothing were padded, and which tokens are real."""
     if keep is None:
         return torch.arange(layout.length, device=sequence.device), None
     real = torch.ones(sequence.shape[:2], dtype=torch.bool, device=sequence.device)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import ActionSpace
-from moxin_vla.core.errors import CheckpointError
+from moxin_vla.core.errors import CheckpointError, ObservationError, listed
 from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.core.types import ActionChunk, Observation
 from moxin_vla.policy.moxin.checkpoint import Checkpoint, load_checkpoint
@@ -61,6 +61,7 @@ class MoxinPolicy:
     def infer(self, observation: Observation) -> ActionChunk:
         """Return the plan for `observation`; see `Policy.infer`."""
         started = time.perf_counter_ns()
+        self._check_proprio(observation)
         statistics = self._checkpoint.statistics
         normalised = self._forward(observation)  # (H, D)
         actions = statistics.action.unnormalise(normalised)
@@ -69,6 +70,14 @@ class MoxinPolicy:
         return ActionChunk(
             observation.time_ns, self._step_ns, actions, time.perf_counter_ns() - started
         )
+
+    def _check_proprio(self, observation: Observation) -> None:
+        joints = self._spec.joints
+        if observation.proprio.shape != (len(joints),):
+            raise ObservationError(
+                f"The policy needs {len(joints)} joint positions ({listed(joints)}). "
+                f"Got: {len(observation.proprio)}"
+            )
 
     @torch.inference_mode()
     def _forward(self, observation: Observation) -> NDArray[np.float64]:
@@ -87,7 +96,7 @@ class MoxinPolicy:
     def _absolute(
         self, actions: NDArray[np.float64], proprio: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Add the pose the offsets were predicted from; absolute dims (the gripper) are targets already."""
+        """Add the pose that offsets start from; absolute dims are targets already."""
         targets = actions + proprio
         for dim in self._checkpoint.config.absolute_dims:
             targets[:, dim] = actions[:, dim]

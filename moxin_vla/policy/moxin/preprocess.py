@@ -1,4 +1,7 @@
-"""From camera images to pixel values: every image is normalised once per tower, cameras follow each other on channels."""
+"""From camera images to pixel values.
+
+Every image is normalised once per tower; cameras follow each other on channels.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from torch import Tensor
 from moxin_vla.core.errors import CheckpointError, ObservationError, listed
 from moxin_vla.policy.moxin.config import MoxinConfig
 
-# As stored in the released `preprocessor_config.json`: rounded to bf16. DINO-like tower first, SigLIP-like second.
+# As stored in the released `preprocessor_config.json`, rounded to bf16: DINO, then SigLIP.
 _DINO = {"mean": [0.484375, 0.455078125, 0.40625], "std": [0.228515625, 0.2236328125, 0.224609375]}
 _SIGLIP = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 
@@ -46,7 +49,7 @@ class Preprocessor:
         """Bring the model's cameras into its order, shape (N, h, w, 3).
 
         Raises:
-            ObservationError: A camera is missing or an image has the wrong size; says which are there.
+            ObservationError: A camera is missing or an image has the wrong size.
         """
         side = self.config.image_size
         for camera in self.config.cameras:
@@ -72,7 +75,7 @@ def load_preprocessor(content: Mapping[str, Any], config: MoxinConfig) -> Prepro
     """Read means and deviations from `preprocessor_config.json`.
 
     Raises:
-        CheckpointError: There is not one pair per tower, or a step is asked for that is not built yet.
+        CheckpointError: There is not one pair per tower, or an unsupported step is asked for.
     """
     params: Sequence[Mapping[str, Sequence[float]]] = content.get("tvf_normalize_params", ())
     if len(params) != len(config.towers):

@@ -95,7 +95,7 @@ def nano_config(
 
 
 def write_random_checkpoint(path: Path, embodiment: Embodiment, seed: int = 0) -> None:
-    """Write a tiny checkpoint with random weights: for tests of loading and plumbing, not for moving a robot."""
+    """Write a tiny checkpoint with random weights: for tests of plumbing, not for robots."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(["pick up the red cube", "touch the blue cube"])
     model = MoxinVLA(nano_config(embodiment, tokenizer, _SMALL, "random"))

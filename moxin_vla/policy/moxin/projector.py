@@ -5,7 +5,7 @@ from torch.nn import functional
 
 
 class VisionProjector(nn.Module):
-    """Fused vision channels to trunk channels: D_v -> 4 D_v -> D -> D with GELU between (`fused-gelu-mlp`)."""
+    """Fused vision channels to trunk channels (`fused-gelu-mlp`): D_v -> 4 D_v -> D -> D."""
 
     def __init__(self, vision_width: int, hidden_size: int) -> None:
         super().__init__()

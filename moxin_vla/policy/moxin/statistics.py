@@ -1,4 +1,7 @@
-"""Normalisation statistics: `dataset_statistics.json`, one entry per data set; none is ever chosen silently."""
+"""Normalisation statistics: `dataset_statistics.json`, one entry per data set.
+
+With several entries none is ever chosen silently.
+"""
 
 import json
 from dataclasses import dataclass
@@ -15,12 +18,17 @@ from moxin_vla.policy.moxin.config import NormType
 _BOUNDS = {"bounds": ("min", "max"), "bounds_q99": ("q01", "q99")}
 _NAMES = ("min", "max", "q01", "q99", "mean", "std")
 _EPSILON = 1e-8
-_NARROW = 0.1  # a dim whose quantiles are closer than this hardly moves in the data; its scale is widened to this
+# A dim that hardly moves in the data would be blown up: quantiles closer than half of this are
+# moved apart.
+_NARROW = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Scales vectors to [-1, 1] between `low` and `high`; dims outside the mask pass unchanged. All of shape (D,)."""
+    """Scales vectors to [-1, 1] between `low` and `high`; dims outside the mask pass unchanged.
+
+    All three are of shape (D,).
+    """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]

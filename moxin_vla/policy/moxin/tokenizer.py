@@ -1,4 +1,4 @@
-"""The prompt and its ids. The tokenizer is the checkpoint's own `tokenizer.json`; nothing about its ids is assumed."""
+"""The prompt and its ids; the tokenizer is the checkpoint's own `tokenizer.json`."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -28,8 +28,8 @@ class PromptTokenizer:
         config: For BOS, the override of EMPTY and the longest prompt.
 
     Raises:
-        CheckpointError: The tokenizer has no piece '▁' and no override is set, or it does not fit the
-            trunk's vocabulary.
+        CheckpointError: The tokenizer has no piece '▁' and no override is set, or it does not fit
+            the trunk's vocabulary.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: MoxinConfig) -> None:
@@ -90,10 +90,20 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def build_tokenizer(instructions: Iterable[str]) -> Tokenizer:
-    """Make a small byte-pair tokenizer in Llama's style: words of the prompts are whole pieces, bytes are the fallback."""
+    """Make a small byte-pair tokenizer in Llama's style.
+
+    Words of the prompts are whole pieces; everything else falls back to letters and bytes.
+    """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(EMPTY_PIECE, prepend_scheme="first")
-    tokenizer.decoder = decoders.Metaspace(EMPTY_PIECE, prepend_scheme="first")
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace(EMPTY_PIECE, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
     pieces = [*_SPECIAL, *[f"<0x{byte:02X}>" for byte in range(256)]]
     trainer = trainers.BpeTrainer(
         vocab_size=640,
@@ -103,6 +113,6 @@ def build_tokenizer(instructions: Iterable[str]) -> Tokenizer:
     )
     tokenizer.train_from_iterator([prompt(text) for text in instructions] * 3, trainer)
     content = json.loads(tokenizer.to_str())
-    # Byte pieces must be pieces of the model only: as added tokens they would match the text '<0x41>'.
+    # Byte pieces belong to the model only: as added tokens they would match the text '<0x41>'.
     content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] in _SPECIAL]
     return Tokenizer.from_str(json.dumps(content, ensure_ascii=False))

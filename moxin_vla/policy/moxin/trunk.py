@@ -1,4 +1,4 @@
-"""The Llama / Mistral trunk: RMSNorm, RoPE, grouped-query attention, SwiGLU; run bidirectionally over embeddings."""
+"""The Llama / Mistral trunk: RMSNorm, RoPE, grouped-query attention, SwiGLU."""
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,10 @@ class RMSNorm(nn.Module):
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return cos and sin of the rotary angles, shape (..., S, head_dim), float32, for positions (..., S)."""
+    """Return cos and sin of the rotary angles for positions (..., S).
+
+    Both are float32, of shape (..., S, head_dim).
+    """
     exponents = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim
     angles = positions.float()[..., None] * theta**-exponents
     angles = torch.cat([angles, angles], dim=-1)
@@ -30,7 +33,7 @@ def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tenso
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply RoPE to (B, heads, S, head_dim) in the half-split layout of the Hugging Face weights."""
+    """Apply RoPE to (B, heads, S, head_dim), in the half-split layout of Hugging Face weights."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
@@ -93,12 +96,12 @@ class TrunkLayer(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Embeddings in, hidden states after the final norm out; there is no output vocabulary here."""
+    """Embeddings in, hidden states after the final norm out; there is no output vocabulary."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = _embedding(config)
         self.layers = nn.ModuleList(TrunkLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -126,8 +129,19 @@ class Trunk(nn.Module):
         return self.norm(x)
 
 
+def _embedding(config: TextConfig) -> nn.Embedding:
+    """Return the default embedding, but leave the meta device alone, where loading builds models.
+
+    Drawing normal numbers there makes torch import its compiler, which takes seconds.
+    """
+    weight = torch.empty(config.vocab_size, config.hidden_size)
+    if not weight.is_meta:
+        nn.init.normal_(weight)
+    return nn.Embedding.from_pretrained(weight, freeze=False)
+
+
 def _attention_mask(keep: Tensor | None, causal: bool) -> Tensor | None:
-    """Return True where attention is allowed, shape (B, 1, 1 or S, S); None if every key is real."""
+    """Return True where attention is allowed, (B, 1, 1 or S, S); None if every key is real."""
     if keep is None:
         return None
     mask = keep[:, None, None, :]
@@ -139,7 +153,7 @@ def _attention_mask(keep: Tensor | None, causal: bool) -> Tensor | None:
 
 
 class LanguageModel(nn.Module):
-    """Holds the trunk under the released name `language_model.model`; `lm_head` is never computed."""
+    """Holds the trunk under the released name `language_model.model`; has no `lm_head`."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

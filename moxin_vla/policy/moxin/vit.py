@@ -1,4 +1,7 @@
-"""Pre-norm vision transformers with the parameter names of the released checkpoints (timm, `gamma` -> `scale_factor`)."""
+"""Pre-norm vision transformers with the parameter names of the released checkpoints.
+
+Those are timm's, with `gamma` renamed to `scale_factor`.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +14,7 @@ NORM_EPS = 1e-6
 
 
 class PatchEmbed(nn.Module):
-    """Cut an image into patches and embed them; stored as a convolution, computed as one matrix product."""
+    """Embed patches; stored as a convolution, computed as one matrix product."""
 
     def __init__(self, config: VisionTowerConfig) -> None:
         super().__init__()
@@ -85,7 +88,10 @@ class Block(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """Images to patch features: the output of the last used block, prefix tokens dropped, no final norm."""
+    """Images to patch features.
+
+    The output is the last used block's, without prefix tokens and without a final norm.
+    """
 
     def __init__(self, config: VisionTowerConfig, blocks: list[nn.Module]) -> None:
         super().__init__()

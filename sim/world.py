@@ -94,6 +94,10 @@ class Tabletop:
         """Names in the MuJoCo model of the embodiment's cameras, in their order."""
         return tuple(_CAMERAS[camera.name] for camera in self.embodiment.cameras)
 
+    def camera_fovy_deg(self, name: str) -> float:
+        """Return a camera's vertical field of view, in [deg]."""
+        return float(self.model.cam_fovy[self.model.camera(_CAMERAS[name]).id])
+
     def video_frame(self, width: int = 320, height: int = 240) -> NDArray[np.uint8]:
         """Render the bystander's view for a video, shape (height, width, 3)."""
         return self._render("overview", width, height)

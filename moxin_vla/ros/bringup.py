@@ -1,0 +1,185 @@
+"""Start the declared system as processes of this machine, without `launch`; end them all, whatever happens."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from moxin_vla.core.errors import MoxinVlaError
+from moxin_vla.ros.dds import apply_dds_profile, dds_environment
+from moxin_vla.ros.lifecycle import REFUSED
+from moxin_vla.system import NodeDeclaration, SystemConfig, declare_system
+
+_STARTED_S, _CONFIGURED_S, _ENDED_S = 60.0, 120.0, 5.0
+_PR_SET_PDEATHSIG = 1
+
+
+class BringupError(MoxinVlaError):
+    """A node could not be started; carries the node's own words."""
+
+
+class Bringup:
+    """The running system, as a context manager: inside, every managed node is active.
+
+    Args:
+        config: What to start.
+        log_folder: Where each node's output goes; a temporary folder if None.
+        passthrough: Show the nodes' output here instead.
+
+    Raises:
+        BringupError: On entering: a node ended, refused its configuration or did not answer in time.
+    """
+
+    def __init__(
+        self, config: SystemConfig, log_folder: Path | None = None, passthrough: bool = False
+    ) -> None:
+        self.config, self._passthrough = config, passthrough
+        self._logs = log_folder or Path(tempfile.mkdtemp(prefix="moxin_vla_"))
+        self._nodes = {node.name: node for node in declare_system(config)}
+        self._processes: dict[str, subprocess.Popen] = {}
+
+    def __enter__(self) -> "Bringup":
+        apply_dds_profile(self.config.domain_id)
+        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            for node in self._nodes.values():
+                self._spawn(node)
+            self._activate([node for node in self._nodes.values() if node.managed])
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def pid(self, name: str) -> int:
+        """Return a node's process id."""
+        return self._processes[name].pid
+
+    def restart(self, name: str) -> None:
+        """End a node if it still runs, start it again and bring it to where it was."""
+        self._end([name])
+        self._spawn(self._nodes[name])
+        if self._nodes[name].managed:
+            self._activate([self._nodes[name]])
+
+    def ended(self) -> str:
+        """Return the name of a node that is no longer running, or an empty string."""
+        return next((n for n, p in self._processes.items() if p.poll() is not None), "")
+
+    def output(self, name: str) -> str:
+        """Return what a node has printed."""
+        path = self._logs / f"{name}.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def stop(self) -> None:
+        """End every process: SIGINT, then SIGKILL. Idempotent."""
+        self._end(list(self._processes))
+
+    def _spawn(self, node: NodeDeclaration) -> None:
+        command = [sys.executable, "-m", f"moxin_vla.nodes.{node.name}", "--ros-args"]
+        for key, value in node.parameters.items():
+            command += ["-p", f"{key}:={_as_yaml(value)}"]
+        log = None
+        if not self._passthrough:
+            log = (self._logs / f"{node.name}.log").open("ab")
+        environment = dds_environment(self.config.domain_id) | {"PYTHONUNBUFFERED": "1"}
+        self._processes[node.name] = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT if log else None,
+            start_new_session=True,  # Ctrl-C reaches us, and we end them in order
+            preexec_fn=_die_with_parent,
+        )
+        if log:
+            log.close()
+
+    def _activate(self, nodes: list[NodeDeclaration]) -> None:
+        from moxin_vla.ros.lifecycle_client import LifecycleClient
+
+        with LifecycleClient() as client:
+            for node in nodes:
+                self._until(
+                    node.name, lambda n=node: client.reachable(n.name), _STARTED_S, "start"
+                )
+            for node in nodes:
+                if not client.configure(
+                    node.name, _CONFIGURED_S, lambda n=node: self._check(n.name)
+                ):
+                    raise BringupError(self._refusal(node.name))
+            for node in nodes:
+                if not client.activate(node.name, _STARTED_S, lambda n=node: self._check(n.name)):
+                    raise BringupError(
+                        f"{node.name} could not be activated.\n{self._tail(node.name)}"
+                    )
+
+    def _until(self, name: str, condition: Any, timeout_s: float, what: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            self._check(name)
+            if time.monotonic() > deadline:
+                raise BringupError(
+                    f"{name} did not {what} within {timeout_s:.0f} s.\n{self._tail(name)}"
+                )
+            time.sleep(0.05)
+
+    def _check(self, name: str) -> None:
+        """Raise if any process has ended."""
+        for node in dict.fromkeys((name, *self._processes)):
+            code = self._processes[node].poll()
+            if code is not None:
+                raise BringupError(
+                    self._refusal(node)
+                    if REFUSED in self.output(node)
+                    else f"{node} ended with exit code {code}.\n{self._tail(node)}"
+                )
+
+    def _refusal(self, name: str) -> str:
+        time.sleep(0.1)  # the message is on its way to the file
+        _, found, reason = self.output(name).rpartition(REFUSED)
+        return f"{name}: {reason.strip()}" if found else f"{name} refused.\n{self._tail(name)}"
+
+    def _tail(self, name: str) -> str:
+        return "\n".join(f"  {name} | {line}" for line in self.output(name).splitlines()[-15:])
+
+    def _end(self, names: list[str]) -> None:
+        running = [self._processes[n] for n in names if n in self._processes]
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + _ENDED_S
+        for process in running:
+            try:
+                process.wait(max(0.05, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for name in names:
+            self._processes.pop(name, None)
+
+
+def _as_yaml(value: Any) -> str:
+    return json.dumps(value) if not isinstance(value, str) else json.dumps(str(value))
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end this child when its parent dies, even by SIGKILL (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() == 1:
+            os._exit(1)

@@ -1,0 +1,86 @@
+"""The system, declared once: which nodes, with which parameters. Launch files and `moxin-vla bringup` both read it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MODES = ("realtime", "lockstep")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemConfig:
+    """What a user decides.
+
+    Attributes:
+        embodiment: Embodiment file.
+        policy: Checkpoint directory, or `scripted:NAME`.
+        mode: `realtime`, or `lockstep` (simulation only, deterministic).
+        execution_horizon: Control steps s between plans.
+        simulation: Start sim_node; False for a robot whose driver publishes the topics.
+        dry_run: On a real robot, publish commands on `~/dry_run` instead of `~/command`.
+        device: Torch device of the policy.
+        domain_id: A ROS domain of its own on this machine; None keeps the user's.
+        simulation_parameters: More parameters of sim_node, such as `family` and `seed`.
+    """
+
+    embodiment: Path
+    policy: str
+    mode: str = "realtime"
+    execution_horizon: int = 8
+    simulation: bool = True
+    dry_run: bool = True
+    device: str = "cpu"
+    domain_id: int | None = None
+    simulation_parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"Unknown mode '{self.mode}'. Choose from: {', '.join(MODES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDeclaration:
+    """One process.
+
+    Attributes:
+        name: Node name; also its executable and its module in `moxin_vla.nodes`.
+        parameters: ROS parameters.
+        managed: True if it is a lifecycle node, to be configured and activated in the order of declaration.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    managed: bool
+
+
+def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
+    """Return the system's nodes, in the order in which they start."""
+    lockstep = config.mode == "lockstep"
+    embodiment = str(Path(config.embodiment).resolve())
+    policy = config.policy if ":" in config.policy else str(Path(config.policy).resolve())
+    shared = {"embodiment": embodiment, "execution_horizon": config.execution_horizon}
+    nodes = [
+        NodeDeclaration(
+            "control_node",
+            {
+                **shared,
+                "lockstep": lockstep,
+                "dry_run": config.dry_run,
+                "use_sim_time": config.simulation and not lockstep,
+            },
+            managed=True,
+        ),
+        NodeDeclaration(
+            "policy_node",
+            {**shared, "policy": policy, "device": config.device, "lossless": lockstep},
+            managed=True,
+        ),
+    ]
+    if config.simulation:
+        simulation = {
+            "embodiment": embodiment,
+            "mode": config.mode,
+            **config.simulation_parameters,
+        }
+        nodes.insert(0, NodeDeclaration("sim_node", simulation, managed=False))
+    return tuple(nodes)

@@ -21,7 +21,7 @@ def encode_mp4(frames: Sequence[NDArray[np.uint8]], fps: float) -> bytes:
         return b""
     buffer = io.BytesIO()
     height, width = frames[0].shape[:2]
-    with av.open(buffer, mode="w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(buffer, mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=round(fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "27", "preset": "veryfast"}

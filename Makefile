@@ -1,0 +1,54 @@
+# Everything a newcomer needs. The first call of any target makes .venv; later calls find it.
+PYTHON ?= $(shell command -v python3.12 || ls $${HOME}/.pyenv/versions/3.12.*/bin/python3.12 2>/dev/null | tail -1)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := ros,sim,policy,data,dev
+
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: setup demo test unit lint format doctor bench nano clean
+
+setup: $(STAMP)
+
+$(STAMP): setup.py constraints.txt
+	@$(if $(PYTHON),,echo "Python 3.12 is needed and was not found; put python3.12 on PATH or call make PYTHON=/path/to/python3.12"; exit 1)
+	@test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' && $(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@touch $(VENV)/COLCON_IGNORE
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/moxin-vla demo
+
+doctor: $(STAMP)
+	$(BIN)/moxin-vla doctor
+
+# Fast tiers first. OMP_NUM_THREADS: more threads of torch are slower beside a simulator.
+test: export OMP_NUM_THREADS = 1
+test: $(STAMP)
+	$(BIN)/python -m pytest -q tests/unit --durations=3
+	$(BIN)/python -m pytest -q tests --ignore=tests/unit --durations=5
+
+unit: export OMP_NUM_THREADS = 1
+unit: $(STAMP)
+	$(BIN)/python -m pytest -q tests/unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python moxin_vla/core moxin_vla/runtime moxin_vla/safety
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/rendering.py
+
+# Makes moxin-nano from nothing, or goes on where the last call stopped; hours on two cores.
+nano: $(STAMP)
+	$(BIN)/moxin-vla nano
+
+clean:
+	rm -rf $(VENV) build install log

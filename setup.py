@@ -62,7 +62,7 @@ names, folders = packages()
 setup(
     name=NAME,
     version="0.1.0",
-    description="Robot control stack for vision-language-action policies: ROS 2 nodes, simulator, evaluation, training",
+    description="Robot control stack for vision-language-action policies over ROS 2",
     license="Apache-2.0",
     maintainer="moxin_vla maintainers",
     maintainer_email="maintainers@moxin-vla.example",

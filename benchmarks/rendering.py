@@ -1,9 +1,11 @@
-"""Frames per second of the tabletop: ours against the stock meshes with MuJoCo's default render settings, in one run.
+"""Frames per second of the tabletop: ours against the stock meshes with MuJoCo's default render
+settings, in one run.
 
     python benchmarks/rendering.py
 
-Both render the same scene from the same camera at the policy's resolution; the two take turns, so that a busy machine slows both.
-Each runs in a process of its own, because two OpenGL contexts in one process disturb each other.
+Both render the same scene from the same camera at the policy's resolution; the two take turns, so
+that a busy machine slows both. Each runs in a process of its own, because two OpenGL contexts in
+one process disturb each other.
 """
 
 import multiprocessing
@@ -17,6 +19,7 @@ ROUNDS, SECONDS = 5, 1.0
 def serve(connection: Connection, stock: bool) -> None:
     """Render for SECONDS whenever asked; answer with the frame rate."""
     from moxin_sim import Tabletop, sample_episode
+
     from moxin_vla.core.embodiment import load_embodiment
     from moxin_vla.core.resources import resource_path
 

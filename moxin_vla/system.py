@@ -1,4 +1,6 @@
-"""The system, declared once: which nodes, with which parameters. Launch files and `moxin-vla bringup` both read it."""
+"""The system, declared once: which nodes, with which parameters. Launch files and `moxin-vla
+bringup` both read it.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +47,8 @@ class NodeDeclaration:
     Attributes:
         name: Node name; also its executable and its module in `moxin_vla.nodes`.
         parameters: ROS parameters.
-        managed: True if it is a lifecycle node, to be configured and activated in the order of declaration.
+        managed: True if it is a lifecycle node, to be configured and activated in the order of
+            declaration.
     """
 
     name: str

@@ -1,4 +1,6 @@
-"""moxin_sim: the SO-101 at a table in MuJoCo, with language tasks, scripted experts and Gymnasium environments."""
+"""moxin_sim: the SO-101 at a table in MuJoCo, with language tasks, scripted experts and Gymnasium
+environments.
+"""
 
 import os
 import sys

@@ -1,7 +1,8 @@
-"""Demonstrations with labels: every recorded frame carries the chunk that the expert would play from there.
+"""Demonstrations with labels: every recorded frame carries the chunk that the expert would play
+from there.
 
-The driver may be the expert, disturbed by bursts, or a policy (DAgger, Ross et al. 2011): then the policy acts, the expert only labels,
-and the states are the ones the policy really reaches.
+The driver may be the expert, disturbed by bursts, or a policy (DAgger, Ross et al. 2011): then the
+policy acts, the expert only labels, and the states are the ones the policy really reaches.
 """
 
 from collections.abc import Callable
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from moxin_sim.experts import Expert
 from moxin_sim.perturbations.bursts import Bursts
 from moxin_sim.projection import project
 from moxin_sim.tasks import FAMILIES, sample_episode
 from moxin_sim.world import APPROACH_PITCH_RAD, Tabletop
+from numpy.typing import NDArray
+
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.protocols import EpisodeSpec, Policy
 from moxin_vla.core.types import Observation

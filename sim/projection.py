@@ -17,7 +17,8 @@ def project(
         point: Point in the world frame, shape (3,), in [m].
 
     Returns:
-        (u, v) in [0, 1] from the left and the top edge, shape (2,); (-1, -1) if the point is outside the image.
+        (u, v) in [0, 1] from the left and the top edge, shape (2,); (-1, -1) if the point is
+        outside the image.
     """
     index = model.camera(camera).id
     right, up, backward = (

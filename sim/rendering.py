@@ -1,7 +1,9 @@
-"""Headless rendering that costs what it must: one context per process, no shadows, no reflections, no multisampling.
+"""Headless rendering that costs what it must: one context per process, no shadows, no reflections,
+no multisampling.
 
-Two `mujoco.Renderer`s in one process garble each other's images, so a process has one GL context, and it belongs to the thread that
-made it. Images of any size up to the off-screen buffer come from the same context.
+Two `mujoco.Renderer`s in one process garble each other's images, so a process has one GL context,
+and it belongs to the thread that made it. Images of any size up to the off-screen buffer come from
+the same context.
 """
 
 import os
@@ -25,7 +27,8 @@ class Renderer:
     """Renders named cameras of one model.
 
     Raises:
-        SimulationError: No OpenGL context can be made; says which backend was tried and how to mend it.
+        SimulationError: No OpenGL context can be made; says which backend was tried and how to
+            mend it.
     """
 
     def __init__(self, model: mujoco.MjModel, fast: bool = True) -> None:
@@ -33,7 +36,8 @@ class Renderer:
 
         Args:
             model: The model to render.
-            fast: Shadows, reflections and multisampling off. False renders with the model's settings, for comparison.
+            fast: Shadows, reflections and multisampling off. False renders with the model's
+                settings, for comparison.
         """
         if fast:
             model.vis.quality.offsamples = 0
@@ -59,7 +63,8 @@ class Renderer:
         """Render a camera now; returns RGB uint8 of shape (height, width, 3)."""
         if width > self._width or height > self._height:
             raise SimulationError(
-                f"Image size {width}x{height} is larger than the off-screen buffer {self._width}x{self._height}."
+                f"Image size {width}x{height} is larger than the off-screen buffer "
+                f"{self._width}x{self._height}."
             )
         self._camera.fixedcamid = mujoco.mj_name2id(
             self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera
@@ -101,6 +106,7 @@ def _make_context(width: int, height: int) -> Any:
         backend = os.environ.get("MUJOCO_GL", "default")
         raise SimulationError(
             f"Rendering does not work with MUJOCO_GL={backend}: {error}.\n"
-            "Install the libraries of headless EGL (Debian, Ubuntu: apt-get install libegl1 libgl1), or set MUJOCO_GL=osmesa "
+            "Install the libraries of headless EGL (Debian, Ubuntu: apt-get install libegl1 libgl1), or "
+            "set MUJOCO_GL=osmesa "
             "with libosmesa6 installed. `moxin-vla doctor` checks it."
         ) from error

@@ -2,14 +2,14 @@
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
-
 from moxin_sim.rendering import Renderer
 from moxin_sim.robots import so101, so101_kinematics
 from moxin_sim.scenes import tabletop
 from moxin_sim.scenes.layout import Layout, sample_layout
 from moxin_sim.tasks import family_of, named_colour
 from moxin_sim.tasks.base import SceneFacts
+from numpy.typing import NDArray
+
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import EmbodimentError, SimulationError, listed
 from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus
@@ -21,7 +21,8 @@ _CAMERAS = {"front": "front", "wrist": so101.WRIST_CAMERA}
 
 
 class Tabletop:
-    """The SO-101 at a table with cubes and a bowl. One thread drives it; rendering starts on first use.
+    """The SO-101 at a table with cubes and a bowl. One thread drives it; rendering starts on first
+    use.
 
     Raises:
         EmbodimentError: The embodiment's joints or cameras are not this robot's.
@@ -130,7 +131,9 @@ class Tabletop:
         return ""
 
     def facts(self) -> SceneFacts:
-        """Return the privileged state: for predicates, experts and training labels, never for a policy."""
+        """Return the privileged state: for predicates, experts and training labels, never for a
+        policy.
+        """
         contacts = self._contacts()
         return SceneFacts(
             cubes={colour: self._cube(colour) for colour in self._layout.cubes},

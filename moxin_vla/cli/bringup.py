@@ -1,4 +1,6 @@
-"""`moxin-vla bringup`: start the nodes as processes of this machine, without a ROS install; Ctrl-C ends them."""
+"""`moxin-vla bringup`: start the nodes as processes of this machine, without a ROS install; Ctrl-C
+ends them.
+"""
 
 import argparse
 import time
@@ -11,13 +13,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the command."""
     parser = subparsers.add_parser("bringup", help="start the ROS 2 nodes", description=__doc__)
     parser.add_argument("policy", help="checkpoint directory, or `scripted:NAME`")
-    parser.add_argument("--embodiment", type=Path, default=None, help="default: the simulated SO-101")
+    parser.add_argument(
+        "--embodiment", type=Path, default=None, help="default: the simulated SO-101"
+    )
     parser.add_argument("--mode", choices=("realtime", "lockstep"), default="realtime")
     parser.add_argument("--execution-horizon", type=int, default=8, help="default %(default)s")
-    parser.add_argument("--no-sim", action="store_true", help="the robot's own driver publishes the topics")
-    parser.add_argument("--move", action="store_true", help="on a real robot: publish commands; without it a dry run")
-    parser.add_argument("--device", default="cpu", help="torch device of the policy (default %(default)s)")
-    parser.add_argument("--family", default="pick", help="first simulated episode (default %(default)s)")
+    parser.add_argument(
+        "--no-sim", action="store_true", help="the robot's own driver publishes the topics"
+    )
+    parser.add_argument(
+        "--move",
+        action="store_true",
+        help="on a real robot: publish commands; without it a dry run",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="torch device of the policy (default %(default)s)"
+    )
+    parser.add_argument(
+        "--family", default="pick", help="first simulated episode (default %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="its seed (default %(default)s)")
     parser.set_defaults(run=run)
 
@@ -35,13 +49,16 @@ def run(args: argparse.Namespace) -> int:
         simulation=not args.no_sim,
         dry_run=not args.move,
         device=args.device,
-        simulation_parameters={"family": args.family, "seed": args.seed} if not args.no_sim else {},
+        simulation_parameters={"family": args.family, "seed": args.seed}
+        if not args.no_sim
+        else {},
     )
     with Bringup(config, passthrough=True) as system:
         print("All nodes are active. Ctrl-C ends them.", flush=True)
         if config.simulation:
             print(
-                "The simulator is paused; start it with the service /sim_node/pause (std_srvs/SetBool, data: false) "
+                "The simulator is paused; start it with the service /sim_node/pause "
+                "(std_srvs/SetBool, data: false) "
                 "and say what to do on /policy_node/instruction (std_msgs/String).",
                 flush=True,
             )

@@ -1,4 +1,6 @@
-"""`moxin-vla demo`: the simulated SO-101 carries out instructions, driven by moxin-nano through ROS 2 nodes in separate processes."""
+"""`moxin-vla demo`: the simulated SO-101 carries out instructions, driven by moxin-nano through
+ROS 2 nodes in separate processes.
+"""
 
 import argparse
 from pathlib import Path
@@ -11,8 +13,12 @@ _FAMILIES = ("touch", "pick", "place")
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the command."""
-    parser = subparsers.add_parser("demo", help="see a robot do what it is told", description=__doc__)
-    parser.add_argument("--episodes", type=int, default=2, help="per task family (default %(default)s)")
+    parser = subparsers.add_parser(
+        "demo", help="see a robot do what it is told", description=__doc__
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=2, help="per task family (default %(default)s)"
+    )
     parser.add_argument("--first-seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--mode", choices=("realtime", "lockstep"), default="realtime")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="default %(default)s")
@@ -34,6 +40,11 @@ def run(args: argparse.Namespace) -> int:
         mode=args.mode,
         videos=args.episodes,
     )
-    print("Starting sim_node, control_node and policy_node over ROS 2 (Fast DDS). The robot is told:", flush=True)
-    results = evaluate(config, args.out, title="moxin_vla demo: SO-101, moxin-nano, ROS 2", verbose=True)
+    print(
+        "Starting sim_node, control_node and policy_node over ROS 2. The robot is told:",
+        flush=True,
+    )
+    results = evaluate(
+        config, args.out, title="moxin_vla demo: SO-101, moxin-nano, ROS 2", verbose=True
+    )
     return 0 if 2 * sum(result.success for result in results) >= len(results) else 1

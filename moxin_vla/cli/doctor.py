@@ -1,4 +1,6 @@
-"""`moxin-vla doctor`: what is installed, whether rendering, ROS, DDS and the checkpoint work, and how to mend what does not."""
+"""`moxin-vla doctor`: what is installed, whether rendering, ROS, DDS and the checkpoint work, and
+how to mend what does not.
+"""
 
 import argparse
 import json
@@ -15,7 +17,13 @@ from importlib.metadata import PackageNotFoundError, version
 _EXTRAS = {
     "sim": ("mujoco", "so101-nexus", "gymnasium", "trimesh"),
     "policy": ("torch", "safetensors", "tokenizers"),
-    "ros": ("ros-rclpy", "ros-sensor-msgs", "ros-trajectory-msgs", "ros-std-srvs", "ros-diagnostic-msgs"),
+    "ros": (
+        "ros-rclpy",
+        "ros-sensor-msgs",
+        "ros-trajectory-msgs",
+        "ros-std-srvs",
+        "ros-diagnostic-msgs",
+    ),
     "data": ("lerobot", "datasets", "av"),
 }
 _IMAGES, _TIMEOUT_S, _FREE_GB = 100, 60, 2
@@ -75,7 +83,14 @@ def _show(findings: list[Finding]) -> None:
 def check_python() -> list[Finding]:
     """Python's version."""
     good = sys.version_info >= (3, 12)
-    return [Finding("python", "ok" if good else "fail", platform.python_version(), "" if good else "use Python 3.12")]
+    return [
+        Finding(
+            "python",
+            "ok" if good else "fail",
+            platform.python_version(),
+            "" if good else "use Python 3.12",
+        )
+    ]
 
 
 def check_packages() -> list[Finding]:
@@ -91,7 +106,12 @@ def _extra(extra: str, packages: tuple[str, ...]) -> Finding:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Finding(f"extra [{extra}]", "fail", f"missing: {', '.join(missing)}", f"pip install 'moxin_vla[{extra}]'")
+        return Finding(
+            f"extra [{extra}]",
+            "fail",
+            f"missing: {', '.join(missing)}",
+            f"pip install 'moxin_vla[{extra}]'",
+        )
     return Finding(f"extra [{extra}]", "ok", ", ".join(found))
 
 
@@ -99,7 +119,14 @@ def check_disk() -> list[Finding]:
     """Free space here."""
     free = shutil.disk_usage(".").free / 1e9
     level = "ok" if free > _FREE_GB else "warn"
-    return [Finding("disk", level, f"{free:.0f} GB free", "" if level == "ok" else "free some space before recording")]
+    return [
+        Finding(
+            "disk",
+            level,
+            f"{free:.0f} GB free",
+            "" if level == "ok" else "free some space before recording",
+        )
+    ]
 
 
 def check_rendering() -> list[Finding]:
@@ -109,7 +136,8 @@ def check_rendering() -> list[Finding]:
         "from moxin_vla.core.embodiment import load_embodiment; "
         "from moxin_vla.core.resources import resource_path; "
         "w = Tabletop(load_embodiment(resource_path('config/embodiments/so101_sim.yaml'))); "
-        "w.reset(sample_episode('pick', 0)); w.images(); t = time.time(); [w.images() for _ in range(20)]; "
+        "w.reset(sample_episode('pick', 0)); w.images(); t = time.time(); "
+        "[w.images() for _ in range(20)]; "
         "print('RATE', 40 / (time.time() - t))"
     )
     done = _python(code)
@@ -131,7 +159,10 @@ def check_checkpoint() -> list[Finding]:
     embodiment = load_embodiment(resource_path("config/embodiments/so101_sim.yaml"))
     policy = load_policy(str(resource_path(CHECKPOINT)), embodiment)
     spec = policy.spec
-    seen = f"{spec.name} {spec.fingerprint}, {spec.horizon} steps at {spec.control_rate_hz:g} Hz, cameras {', '.join(spec.cameras)}"
+    seen = (
+        f"{spec.name} {spec.fingerprint}, {spec.horizon} steps at {spec.control_rate_hz:g} Hz, "
+        f"cameras {', '.join(spec.cameras)}"
+    )
     return [Finding("checkpoint", "ok", seen)]
 
 
@@ -141,23 +172,39 @@ def check_dds() -> list[Finding]:
 
     environment = dds_environment(domain_id=100 + os.getpid() % 100)
     command = [sys.executable, "-m", "moxin_vla.ros.dds_probe"]
-    with subprocess.Popen([*command, "send"], env=environment, stderr=subprocess.PIPE, text=True) as sender:
+    with subprocess.Popen(
+        [*command, "send"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as sender:
         try:
             done = subprocess.run(
-                [*command, "receive"], env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S
+                [*command, "receive"],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_S,
             )
         finally:
             sender.kill()
     if "RECEIVED" not in done.stdout:
-        return [Finding("ros and dds", "fail", _last_line(done.stderr), "pip install 'moxin_vla[ros]'")]
+        return [
+            Finding("ros and dds", "fail", _last_line(done.stderr), "pip install 'moxin_vla[ros]'")
+        ]
     received, sent = (int(n) for n in done.stdout.split("RECEIVED")[1].split()[:2])
     level = "ok" if received >= 0.98 * sent else "warn"
-    remedy = "" if level == "ok" else "is the machine busy, or FASTDDS_DEFAULT_PROFILES_FILE set to another profile?"
-    return [Finding("ros and dds", level, f"{received} of {sent} images of 640x480 arrived", remedy)]
+    remedy = (
+        ""
+        if level == "ok"
+        else "is the machine busy, or FASTDDS_DEFAULT_PROFILES_FILE set to another profile?"
+    )
+    return [
+        Finding("ros and dds", level, f"{received} of {sent} images of 640x480 arrived", remedy)
+    ]
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT_S)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT_S
+    )
 
 
 def _last_line(text: str) -> str:

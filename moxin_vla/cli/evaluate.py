@@ -1,4 +1,6 @@
-"""`moxin-vla eval`: run a policy closed loop on seeded episodes and say honestly how often it succeeds."""
+"""`moxin-vla eval`: run a policy closed loop on seeded episodes and say honestly how often it
+succeeds.
+"""
 
 import argparse
 from pathlib import Path

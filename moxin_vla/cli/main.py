@@ -1,7 +1,8 @@
 """`moxin-vla`: one command, many verbs.
 
-Each verb is a module of this package with `add_parser(subparsers)`, which sets `run=`, a function from parsed arguments to an exit
-code. Heavy imports belong inside `run`, so that `--help` is quick and a missing extra only breaks the verbs that need it.
+Each verb is a module of this package with `add_parser(subparsers)`, which sets `run=`, a function
+from parsed arguments to an exit code. Heavy imports belong inside `run`, so that `--help` is quick
+and a missing extra only breaks the verbs that need it.
 """
 
 import argparse

@@ -1,4 +1,6 @@
-"""`moxin-vla nano`: make moxin-nano from nothing: record, train, let it drive, train on. Run it again to go on."""
+"""`moxin-vla nano`: make moxin-nano from nothing: record, train, let it drive, train on. Run it
+again to go on.
+"""
 
 import argparse
 import subprocess
@@ -57,6 +59,7 @@ def _again(args: argparse.Namespace) -> list[str]:
 def _record(args: argparse.Namespace) -> int:
     """Record shards in order; once the expert's are done, the newest checkpoint drives."""
     from moxin_sim.demonstrations import ShardPlan, record_shard
+
     from moxin_vla.core.embodiment import load_embodiment
     from moxin_vla.policy.loading import load_policy
     from moxin_vla.policy.moxin.training.recipe import load_recipe
@@ -91,7 +94,8 @@ def _record(args: argparse.Namespace) -> int:
             plan, embodiment, policy, metadata, lambda _, success, s=solved: s.append(success)
         )
         print(
-            f"recorded {root.name}: {sum(solved)} of {len(solved)} episodes solved, driver {metadata['driver']}",
+            f"recorded {root.name}: {sum(solved)} of {len(solved)} episodes solved, "
+            f"driver {metadata['driver']}",
             flush=True,
         )
     return 0
@@ -99,8 +103,8 @@ def _record(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     import torch
-
     from moxin_sim import instructions
+
     from moxin_vla.core.embodiment import load_embodiment
     from moxin_vla.policy.moxin.training.recipe import Workshop, load_recipe
 
@@ -114,7 +118,8 @@ def _train(args: argparse.Namespace) -> int:
 
     def show(row: dict[str, float]) -> None:
         print(
-            f"{row['samples']:>8.0f} of {total} samples  {row['frames']:.0f} frames  action {row['action']:.4f}  "
+            f"{row['samples']:>8.0f} of {total} samples  {row['frames']:.0f} frames  "
+            f"action {row['action']:.4f}  "
             f"located {row['located']:.3f}  vector {row['vector']:.3f}",
             flush=True,
         )

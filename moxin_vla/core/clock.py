@@ -1,4 +1,6 @@
-"""Injected time. Stamps are integer nanoseconds; nothing in the control path asks the operating system."""
+"""Injected time. Stamps are integer nanoseconds; nothing in the control path asks the operating
+system.
+"""
 
 import time
 from typing import Protocol
@@ -20,7 +22,9 @@ class Clock(Protocol):
 
 
 class SteadyClock:
-    """The monotonic clock of this machine: for watchdogs, which must run on when simulated time stands still."""
+    """The monotonic clock of this machine: for watchdogs, which must run on when simulated time
+    stands still.
+    """
 
     def now_ns(self) -> int:
         """Return monotonic time in [ns]; its zero is arbitrary."""

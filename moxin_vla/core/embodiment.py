@@ -1,4 +1,6 @@
-"""The embodiment: everything that robot, data and checkpoint must agree on, read from one YAML file and checked at start."""
+"""The embodiment: everything that robot, data and checkpoint must agree on, read from one YAML
+file and checked at start.
+"""
 
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -16,15 +18,18 @@ from moxin_vla.core.types import frozen_array
 
 
 class ActionSpace(Enum):
-    """How a checkpoint for this robot expresses its actions; the runtime always sees absolute joint positions."""
+    """How a checkpoint for this robot expresses its actions; the runtime always sees absolute
+    joint positions.
+    """
 
     JOINT_POSITION = "joint_position"
-    JOINT_DELTA = "joint_delta"  # offset from the proprio of the chunk's observation; the gripper stays absolute
+    # offset from the proprio of the chunk's observation; the gripper stays absolute
+    JOINT_DELTA = "joint_delta"
     END_EFFECTOR_DELTA = "end_effector_delta"
 
 
 class HoldBehaviour(Enum):
-    """What standing still means for this robot. There is no default: only the robot's owner knows."""
+    """What standing still means for this robot; no default: only its owner knows."""
 
     LAST_COMMAND = "last_command"
     MEASURED_POSITION = "measured_position"
@@ -43,7 +48,8 @@ class Joint:
         lower, upper = self.position
         if not lower < upper:
             raise EmbodimentError(
-                f"Joint '{self.name}': position limits must be [lower, upper] with lower < upper. Got: {list(self.position)}"
+                f"Joint '{self.name}': position limits must be [lower, upper] "
+                f"with lower < upper. Got: {list(self.position)}"
             )
         for label in ("velocity", "acceleration"):
             if not getattr(self, label) > 0:
@@ -63,7 +69,9 @@ class Gripper:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A camera by name, the topic its images arrive on, and the size the policy is given, in pixels."""
+    """A camera by name, the topic its images arrive on, and the size the policy is given, in
+    pixels.
+    """
 
     name: str
     topic: str
@@ -81,7 +89,9 @@ class Watchdog:
 
 @dataclass(frozen=True, slots=True)
 class Embodiment:
-    """A robot as the whole stack sees it. Joint order is the order of proprio, actions and commands."""
+    """A robot as the whole stack sees it. Joint order is the order of proprio, actions and
+    commands.
+    """
 
     name: str
     description: str
@@ -102,7 +112,8 @@ class Embodiment:
         _refuse_duplicates("camera", self.camera_names)
         if self.gripper.joint not in self.joint_names:
             raise EmbodimentError(
-                f"Gripper joint '{self.gripper.joint}' is not a joint. Joints: {listed(self.joint_names)}"
+                f"Gripper joint '{self.gripper.joint}' is not a joint. "
+                f"Joints: {listed(self.joint_names)}"
             )
 
     @property
@@ -146,7 +157,9 @@ class Embodiment:
         return frozen_array([joint.velocity for joint in self.joints])
 
     def camera(self, name: str) -> Camera:
-        """Return the camera called `name`; raise EmbodimentError with the known ones if there is none."""
+        """Return the camera called `name`; raise EmbodimentError with the known ones if there is
+        none.
+        """
         for camera in self.cameras:
             if camera.name == name:
                 return camera
@@ -158,18 +171,21 @@ class Embodiment:
         """Refuse a policy made for another robot.
 
         Raises:
-            EmbodimentError: Joints (names or order), cameras or control rate differ; says what was found and what was expected.
+            EmbodimentError: Joints (names or order), cameras or control rate differ; says what was
+                found and what was expected.
         """
         if spec.joints != self.joint_names:
             raise EmbodimentError(
                 f"Policy '{spec.name}' does not fit embodiment '{self.name}': joints differ.\n"
-                f"  found in the checkpoint:    {listed(spec.joints)}\n  expected by the embodiment: {listed(self.joint_names)}"
+                f"  found in the checkpoint:    {listed(spec.joints)}\n"
+                f"  expected by the embodiment: {listed(self.joint_names)}"
             )
         for name in spec.cameras:
             self.camera(name)
         if spec.control_rate_hz != self.control_rate_hz:
             raise EmbodimentError(
-                f"Policy '{spec.name}' was trained at {spec.control_rate_hz} Hz. Embodiment '{self.name}' runs at {self.control_rate_hz} Hz."
+                f"Policy '{spec.name}' was trained at {spec.control_rate_hz} Hz. "
+                f"Embodiment '{self.name}' runs at {self.control_rate_hz} Hz."
             )
 
 
@@ -177,7 +193,8 @@ def load_embodiment(path: str | Path) -> Embodiment:
     """Read an embodiment YAML file.
 
     Raises:
-        EmbodimentError: The file is missing or not YAML, or a field is missing, unknown or out of range.
+        EmbodimentError: The file is missing or not YAML, or a field is missing, unknown or out of
+            range.
     """
     path = Path(path)
     try:

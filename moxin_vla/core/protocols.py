@@ -34,9 +34,11 @@ class PolicySpec:
 class Policy(Protocol):
     """Turns an observation into an action chunk.
 
-    One thread at a time calls `reset` and `infer`; `infer` may take long and never runs on the control thread. The observation
-    is read-only and is not kept. The chunk has `observation_time_ns == observation.time_ns`, `spec.horizon` steps of absolute joint
-    targets in the order of `spec.joints`, in [rad]. `infer` raises PolicyError or ObservationError for an observation it can't use.
+    One thread at a time calls `reset` and `infer`; `infer` may take long and never runs on the
+    control thread. The observation is read-only and is not kept. The chunk has
+    `observation_time_ns == observation.time_ns`, `spec.horizon` steps of absolute joint targets in
+    the order of `spec.joints`, in [rad]. `infer` raises PolicyError or ObservationError for an
+    observation it can't use.
     """
 
     @property
@@ -49,13 +51,17 @@ class Policy(Protocol):
         ...
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Return the plan for `observation`. Deterministic: the same observation after `reset` gives the same chunk."""
+        """Return the plan for `observation`. Deterministic: the same observation after `reset`
+        gives the same chunk.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """A target after the limits: `positions` of shape (D,) in [rad], and the names of the limits that changed it."""
+    """A target after the limits: `positions` of shape (D,) in [rad], and the names of the limits
+    that changed it.
+    """
 
     positions: NDArray[np.float64]  # (D,)
     limited: tuple[str, ...] = ()
@@ -93,7 +99,8 @@ class EpisodeSpec:
     """One episode to run: everything a world needs to set it up again exactly.
 
     Attributes:
-        seed: Seeds the scene. The same seed and family give the same scene, whatever the instruction.
+        seed: Seeds the scene. The same seed and family give the same scene, whatever the
+            instruction.
         family: Task family, such as `pick`.
         instruction: What the robot is told.
     """
@@ -105,7 +112,9 @@ class EpisodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeStatus:
-    """How an episode stands. `failure` says in words what went wrong, such as 'moved the blue cube'; empty if nothing did."""
+    """How an episode stands. `failure` says in words what went wrong, such as 'moved the blue
+    cube'; empty if nothing did.
+    """
 
     step: int
     horizon: int
@@ -119,10 +128,14 @@ class EpisodeStatus:
 
 
 class World(Protocol):
-    """A robot and its surroundings that stand still between steps: the simulator, driven by one thread."""
+    """A robot and its surroundings that stand still between steps: the simulator, driven by one
+    thread.
+    """
 
     def reset(self, episode: EpisodeSpec) -> None:
-        """Set up the scene of `episode` and put the arm home. Raises SimulationError for an unknown family or instruction."""
+        """Set up the scene of `episode` and put the arm home. Raises SimulationError for an
+        unknown family or instruction.
+        """
         ...
 
     def proprio(self) -> NDArray[np.float64]:

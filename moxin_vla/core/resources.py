@@ -9,7 +9,8 @@ from moxin_vla.core.errors import MoxinVlaError, listed
 def resource_path(relative: str) -> Path:
     """Return the path of a shipped file or folder, such as `config/embodiments/so101_sim.yaml`.
 
-    A source checkout is looked at first, then `share/moxin_vla` of the install prefix (pip, colcon).
+    A source checkout is looked at first, then `share/moxin_vla` of the install prefix (pip,
+    colcon).
 
     Raises:
         MoxinVlaError: It is nowhere; lists the places.

@@ -1,7 +1,8 @@
 """What flows through the system: Observation -> ActionChunk -> Action -> Command.
 
-Times are integer [ns] on the control clock (simulated or real). Vectors follow the joint order of the embodiment; angles are
-in [rad]. Arrays are copied and made read-only on construction, so a stage can't change what another one holds.
+Times are integer [ns] on the control clock (simulated or real). Vectors follow the joint order of
+the embodiment; angles are in [rad]. Arrays are copied and made read-only on construction, so a
+stage can't change what another one holds.
 """
 
 from collections.abc import Mapping
@@ -23,10 +24,11 @@ def frozen_array(values: ArrayLike, dtype: type = np.float64) -> NDArray:
 
 
 def checked_instruction(instruction: str) -> str:
-    """Return the instruction without surrounding space; raise InstructionError if nothing is left."""
+    """Strip the instruction; raise InstructionError if nothing is left."""
     if not isinstance(instruction, str) or not instruction.strip():
         raise InstructionError(
-            f"The instruction is empty. Got: {instruction!r}. Expected: text such as 'pick up the red cube'."
+            f"The instruction is empty. Got: {instruction!r}. "
+            "Expected: text such as 'pick up the red cube'."
         )
     return instruction.strip()
 
@@ -62,7 +64,8 @@ class Observation:
         for name, pixels in self.images.items():
             if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
                 raise ObservationError(
-                    f"Image '{name}' must be uint8 of shape (height, width, 3). Got: {pixels.dtype} {pixels.shape}"
+                    f"Image '{name}' must be uint8 of shape (height, width, 3). "
+                    f"Got: {pixels.dtype} {pixels.shape}"
                 )
         object.__setattr__(
             self,
@@ -81,12 +84,14 @@ def _readonly_view(array: NDArray) -> NDArray:
 class ActionChunk:
     """A policy's plan: absolute joint position targets on the clock.
 
-    Step i is the target commanded during `[observation_time_ns + i * step_ns, observation_time_ns + (i + 1) * step_ns)`.
+    Step i is the target commanded during `[observation_time_ns + i * step_ns, observation_time_ns
+    + (i + 1) * step_ns)`.
 
     Attributes:
         observation_time_ns: Capture time of the observation the plan was made from, in [ns].
         step_ns: Time between steps, in [ns].
-        actions: Joint position targets, shape (H, D), in [rad]. May hold NaN: safety refuses it, with a count.
+        actions: Joint position targets, shape (H, D), in [rad]. May hold NaN: safety refuses it,
+            with a count.
         inference_ns: Wall time the policy took, in [ns]; 0 if unknown.
     """
 
@@ -136,7 +141,7 @@ class CommitVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What the runtime wants at one control tick: joint position targets of shape (D,), in [rad]."""
+    """What the runtime wants at one control tick: joint targets of shape (D,), in [rad]."""
 
     time_ns: int
     positions: NDArray[np.float64]  # (D,)
@@ -170,7 +175,8 @@ class Command:
 
     Attributes:
         time_ns: The tick it is for, in [ns].
-        positions: Joint position targets of shape (D,), in [rad]; always finite and inside the limits.
+        positions: Joint position targets of shape (D,), in [rad]; always finite and inside the
+            limits.
         mode: What the loop was doing.
         reason: Why it held, if it did.
         limited: Names of the limits that changed the action at this tick (`position`, `velocity`).

@@ -1,4 +1,6 @@
-"""Does it listen? The same scene with another object named must end with that other object acted on."""
+"""Does it listen? The same scene with another object named must end with that other object acted
+on.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +15,8 @@ class Listening:
     """Paired runs of the scenes that succeeded.
 
     Attributes:
-        followed: Pairs in which the newly named object was acted on: the world judged the second run a success,
-            which needs the named cube to reach the goal and no other to be moved.
+        followed: Pairs in which the newly named object was acted on: the world judged the second
+            run a success, which needs the named cube to reach the goal and no other to be moved.
         acted_on_other: Pairs in which another object was moved or touched.
         trials: All pairs.
         interval: 95 % Wilson interval of followed / trials.

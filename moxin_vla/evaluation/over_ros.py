@@ -85,7 +85,9 @@ def to_result(episode: RosEpisode, embodiment: Embodiment, wall_s: float) -> Epi
 
 
 def _command_at(episode: RosEpisode, time_ns: int) -> NDArray[np.float64] | None:
-    """Return the command in force at a tick; in realtime commands carry the control clock's stamps."""
+    """Return the command in force at a tick; in realtime commands carry the control clock's
+    stamps.
+    """
     stamps = sorted(episode.commands)
     index = bisect.bisect_right(stamps, time_ns) - 1
     return episode.commands[stamps[index]] if index >= 0 else None

@@ -1,4 +1,6 @@
-"""Joint plots as inline SVG: what was measured, what was commanded, and every chunk that was planned."""
+"""Joint plots as inline SVG: what was measured, what was commanded, and every chunk that was
+planned.
+"""
 
 from collections.abc import Sequence
 

@@ -139,7 +139,8 @@ def _episode_view(
             ("steps", f"{result.status.step} of {result.status.horizon}"),
             (
                 "plans",
-                f"{len(result.chunks)}, median {np.median(plans):.1f} ms, worst {max(plans):.1f} ms",
+                f"{len(result.chunks)}, median {np.median(plans):.1f} ms, "
+                f"worst {max(plans):.1f} ms",
             ),
             ("wall time", f"{result.wall_s:.2f} s"),
             ("control loop", ", ".join(f"{k} {v}" for k, v in loop.items()) or "no interventions"),

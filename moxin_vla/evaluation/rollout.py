@@ -1,4 +1,5 @@
-"""One episode in one process: the same loop, schedule and limits as the ROS nodes, without the wire.
+"""One episode in one process: the same loop, schedule and limits as the ROS nodes, without the
+wire.
 
 At tick T: if a plan is due, look and plan; then one command; then one control period of the world.
 """
@@ -82,7 +83,8 @@ class Rollout:
         policy: The policy.
         embodiment: The robot; the policy is checked against it.
         execution_horizon: Steps s played from each chunk.
-        camera: Called after each tick that a video frame is due at; returns the frame. None for no video.
+        camera: Called after each tick that a video frame is due at; returns the frame. None for no
+            video.
         frame_steps: Control ticks between frames.
 
     Raises:

@@ -1,4 +1,6 @@
-"""Many episodes: in this process or several, or over ROS; the same specs and the same judge either way."""
+"""Many episodes: in this process or several, or over ROS; the same specs and the same judge either
+way.
+"""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -102,6 +104,7 @@ def _run_here(
 def make_rollout(config: EvaluationConfig) -> Rollout:
     """Build world and policy in this process."""
     from moxin_sim import ExpertPolicy, Tabletop
+
     from moxin_vla.policy.loading import load_policy
 
     embodiment = load_embodiment(config.embodiment)

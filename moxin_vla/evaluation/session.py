@@ -49,7 +49,8 @@ def evaluate(
         low, high = (100 * bound for bound in heard.interval)
         console.print(
             f"It listens: {heard.followed} of {heard.trials} with another object named "
-            f"({low:.0f} to {high:.0f} %); another object was touched or moved in {heard.acted_on_other}."
+            f"({low:.0f} to {high:.0f} %); "
+            f"another object was touched or moved in {heard.acted_on_other}."
         )
     console.print(f"Report: {(out / 'report.html').resolve()}", soft_wrap=True)
     return results

@@ -1,4 +1,6 @@
-"""A thin hold on lerobot's dataset writer: create, add episodes, finish; a finished dataset carries a mark."""
+"""A thin hold on lerobot's dataset writer: create, add episodes, finish; a finished dataset
+carries a mark.
+"""
 
 import json
 import shutil
@@ -14,7 +16,8 @@ FINISHED_MARK = "moxin_vla.json"
 class DatasetWriter:
     """Writes one LeRobotDataset v3; all of it or, after a crash, none of it.
 
-    A dataset without the mark `moxin_vla.json` was cut off: lerobot's parquet files have no footer until `finalize`. `open` deletes
+    A dataset without the mark `moxin_vla.json` was cut off: lerobot's parquet files have no footer
+        until `finalize`. `open` deletes
     such a rest, so that a recipe can simply run again.
 
     Args:
@@ -54,7 +57,9 @@ class DatasetWriter:
         )
 
     def add_episode(self, frames: list[dict[str, Any]], instruction: str) -> None:
-        """Write one episode; frames hold every declared feature. Fewer than two frames are refused."""
+        """Write one episode; frames hold every declared feature. Fewer than two frames are
+        refused.
+        """
         if len(frames) < 2:
             raise ValueError(f"An episode needs at least 2 frames. Got: {len(frames)}")
         for frame in frames:

@@ -1,7 +1,7 @@
 """Names and shapes of what is recorded.
 
-lerobot turns every key that starts with `observation` into a policy input and every key that starts with `action` into a policy output,
-so labels and privileged facts have neutral prefixes.
+lerobot turns every key that starts with `observation` into a policy input and every key that
+starts with `action` into a policy output, so labels and privileged facts have neutral prefixes.
 """
 
 from moxin_vla.core.embodiment import Embodiment
@@ -12,7 +12,8 @@ EXPERT_CHUNK = "expert.action_chunk"
 NAMED_OBJECT = "privileged.named_object"
 GOAL = "privileged.goal"
 NAMED_OBJECT_PIXELS = "privileged.named_object_pixels"
-DRIVER = "record.driver"  # 0: the expert acted (perhaps disturbed), 1: a policy acted and the expert only labelled
+# 0: the expert acted (perhaps disturbed), 1: a policy acted and the expert only labelled
+DRIVER = "record.driver"
 
 
 def image_key(camera: str) -> str:

@@ -1,15 +1,17 @@
-"""The tabletop as a Gymnasium environment: absolute joint targets in, images, proprio and instruction out."""
+"""The tabletop as a Gymnasium environment: absolute joint targets in, images, proprio and
+instruction out.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
-
 from moxin_sim.tasks import family_of, instructions, sample_episode
 from moxin_sim.world import Tabletop
+from numpy.typing import NDArray
+
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.protocols import EpisodeSpec
 from moxin_vla.core.resources import resource_path
@@ -21,10 +23,13 @@ _LONGEST = max(len(text) for text in instructions())
 class TabletopEnv(gymnasium.Env):
     """One task family of the SO-101 tabletop.
 
-    Observation: `pixels` (camera name -> uint8 (height, width, 3)), `proprio` (6,) in [rad], `instruction` text.
+    Observation: `pixels` (camera name -> uint8 (height, width, 3)), `proprio` (6,) in [rad],
+        `instruction` text.
     Action: joint position targets (6,), in [rad], applied for one control period (50 ms).
-    Reward: 1 on success, else 0. Terminates on success or failure, truncates at the family's horizon.
-    `reset(seed=s)` sets up the scene of seed s; `options={"instruction": ...}` names another cube of the same scene.
+    Reward: 1 on success, else 0. Terminates on success or failure, truncates at the family's
+        horizon.
+    `reset(seed=s)` sets up the scene of seed s; `options={"instruction": ...}` names another cube
+    of the same scene.
 
     Args:
         family: `touch`, `pick` or `place`.
@@ -32,7 +37,7 @@ class TabletopEnv(gymnasium.Env):
         render_mode: `rgb_array` or None.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  (gymnasium's own form)
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
 
     def __init__(
         self, family: str = "pick", embodiment: Path | None = None, render_mode: str | None = None

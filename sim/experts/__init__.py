@@ -1,4 +1,6 @@
-"""Scripted experts: privileged, near perfect, a pure function of the state, so that they can label any state a policy reaches."""
+"""Scripted experts: privileged, near perfect, a pure function of the state, so that they can label
+any state a policy reaches.
+"""
 
 from moxin_sim.experts.expert import Expert, ExpertPolicy
 

@@ -1,12 +1,12 @@
 """The expert: reads privileged facts, follows the field, answers in joint targets."""
 
 import numpy as np
-from numpy.typing import NDArray
-
 from moxin_sim.experts.field import GRASPED_RAD, Virtual, advance
 from moxin_sim.robots import so101_kinematics
 from moxin_sim.tasks.base import SceneFacts
 from moxin_sim.world import APPROACH_PITCH_RAD, Tabletop
+from numpy.typing import NDArray
+
 from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.core.types import ActionChunk, Observation
 
@@ -14,7 +14,7 @@ HORIZON = 16
 
 
 class Expert:
-    """Labels any state of the tabletop with the chunk that solves the running episode from there."""
+    """Labels any state of the tabletop with the chunk that solves the episode from there."""
 
     def __init__(self, world: Tabletop, horizon: int = HORIZON) -> None:
         self._world, self.horizon = world, horizon
@@ -47,7 +47,9 @@ class Expert:
 
 
 class ExpertPolicy:
-    """The expert behind the `Policy` protocol: it ignores the images and looks into the simulator. For checks and recording."""
+    """The expert behind the `Policy` protocol: it ignores the images and looks into the simulator.
+    For checks and recording.
+    """
 
     def __init__(self, world: Tabletop) -> None:
         self._expert = Expert(world)

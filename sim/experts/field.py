@@ -1,7 +1,9 @@
-"""Where the grasp point should go next: a velocity field per task family, a pure function of the present state.
+"""Where the grasp point should go next: a velocity field per task family, a pure function of the
+present state.
 
-A plan with phases in memory can't label a state that a policy drifted into. A field can: it asks only where the grasp point, the jaws and
-the cubes are now. Over the named cube hangs a funnel: the nearer in the plane, the lower the grasp point may come.
+A plan with phases in memory can't label a state that a policy drifted into. A field can: it asks
+only where the grasp point, the jaws and the cubes are now. Over the named cube hangs a funnel: the
+nearer in the plane, the lower the grasp point may come.
 
       z |\\            /     clearance(rho) = CLEARANCE_M once rho > ~3 cm
         | \\          /      grasp height    at rho = 0
@@ -30,7 +32,8 @@ _AT_GRASP_M, _AT_GRASP_Z_M, _AT_BOWL_M = 0.008, 0.007, 0.012
 
 @dataclass(frozen=True, slots=True)
 class Virtual:
-    """State of the field's rollout: grasp point [m], gripper angle [rad], and how the world answers it.
+    """State of the field's rollout: grasp point [m], gripper angle [rad], and how the world
+    answers it.
 
     Attributes:
         point: Grasp point (x, y, z).
@@ -48,7 +51,9 @@ class Virtual:
 
 
 def advance(state: Virtual, family: str) -> tuple[Virtual, float]:
-    """Move one control step along the field; returns the next state and the gripper command in [rad]."""
+    """Move one control step along the field; returns the next state and the gripper command in
+    [rad].
+    """
     following, goal = _advance(state, family)
     return following, _towards(state.jaw, goal, JAW_LEAD_RAD)
 
@@ -64,7 +69,8 @@ def _advance(state: Virtual, family: str) -> tuple[Virtual, float]:
 
 
 def _touch(s: Virtual) -> tuple[Virtual, float]:
-    # Closed jaws meet at the fixed jaw, radially inside the grasp point, so the point aims beyond the cube.
+    # Closed jaws meet at the fixed jaw, radially inside the grasp point, so the point aims beyond
+    # the cube.
     radius = math.hypot(s.cube[0] - 0.039, s.cube[1])
     beyond = (radius + 0.020) / radius
     goal = (0.039 + (s.cube[0] - 0.039) * beyond, s.cube[1] * beyond)

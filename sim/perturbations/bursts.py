@@ -1,14 +1,14 @@
-"""Bursts: now and then the arm is sent somewhere else for a moment, and the gripper may open or close.
+"""Bursts: now and then the arm is sent somewhere else for a moment, and the gripper may open or
+close.
 
-Noise injection into demonstrations (DART, Laskey et al. 2017) in a form that reaches the states a drifting policy reaches: near the
-cube but beside it, too low, closed on nothing.
+Noise injection into demonstrations (DART, Laskey et al. 2017) in a form that reaches the states a
+drifting policy reaches: near the cube but beside it, too low, closed on nothing.
 """
 
 import numpy as np
-from numpy.typing import NDArray
-
 from moxin_sim.experts.field import CLOSED_RAD, OPEN_RAD
 from moxin_sim.robots import so101_kinematics
+from numpy.typing import NDArray
 
 _CHANCE_PER_STEP = 0.04
 _STEPS = (3, 10)
@@ -35,7 +35,7 @@ class Bursts:
     def disturb(
         self, action: NDArray[np.float64], joints: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the action, or during a burst a step (6,) towards somewhere near; all in [rad]."""
+        """Return the action, or in a burst a step (6,) towards somewhere near; in [rad]."""
         if self._left == 0 and self._rng.random() < _CHANCE_PER_STEP:
             self._begin(joints)
         if self._left == 0:

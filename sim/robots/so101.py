@@ -1,7 +1,8 @@
-"""The SO-101 arm from the `so101-nexus` package (MuJoCo Menagerie model, Apache-2.0), with visuals that render fast.
+"""The SO-101 arm from the `so101-nexus` package (MuJoCo Menagerie model, Apache-2.0), with visuals
+that render fast.
 
-The stock visual meshes have about 350,000 faces, which dominate the time of a CPU renderer. They are decimated once and cached;
-collision geometry is left as it is, so the physics does not change.
+The stock visual meshes have about 350,000 faces, which dominate the time of a CPU renderer. They
+are decimated once and cached; collision geometry is left as it is, so the physics does not change.
 """
 
 import hashlib
@@ -33,7 +34,8 @@ HOME_RAD = (
 )  # folded above the near edge, gripper open and down
 WRIST_CAMERA = "wrist_cam"
 
-_GRID_M = 0.004  # vertices of visual meshes snap to this grid; at camera resolution the arm looks the same
+# vertices of visual meshes snap to this grid; at camera resolution the arm looks the same
+_GRID_M = 0.004
 
 
 def model_path() -> Path:
@@ -70,7 +72,7 @@ def _is_collision_mesh(file: str) -> bool:
 
 
 def _decimated(stl: Path) -> Path:
-    """Return a cached STL with few faces, made from `stl` on first use: vertices snap to a grid."""
+    """Return a cached STL with few faces, made on first use: vertices snap to a grid."""
     import trimesh
 
     content = stl.read_bytes()

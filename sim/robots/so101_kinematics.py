@@ -1,10 +1,14 @@
-"""Closed-form inverse kinematics of the SO-101 for a grasp point, an approach pitch and a wrist roll.
+"""Closed-form inverse kinematics of the SO-101 for a grasp point, an approach pitch and a wrist
+roll.
 
-The arm is a pan joint carrying three parallel joints (lift, elbow, wrist flex) and a roll about the gripper's forward axis: five
-joints for five task dimensions, so there is one answer (elbow up), found without iteration. Everything is vectorised.
+The arm is a pan joint carrying three parallel joints (lift, elbow, wrist flex) and a roll about
+the gripper's forward axis: five joints for five task dimensions, so there is one answer (elbow
+up), found without iteration. Everything is vectorised.
 
-    plane of the arm:  r outward from the pan axis, z up, in [m]; joint angles pitch the links down, in [rad]
-    shoulder (R0, Z0) --L1--> elbow --L2--> wrist --FORWARD--> grasp point (offset LATERAL across the jaws)
+    plane of the arm:  r outward from the pan axis, z up, in [m]; joint angles pitch the links
+        down, in [rad]
+    shoulder (R0, Z0) --L1--> elbow --L2--> wrist --FORWARD--> grasp point (offset LATERAL across
+    the jaws)
 """
 
 import numpy as np
@@ -17,7 +21,8 @@ _LINK_2 = np.array([0.1349, 0.0052])  # elbow -> wrist at zero angles
 _L1, _L2 = np.hypot(*_LINK_1), np.hypot(*_LINK_2)
 _ALPHA_1, _ALPHA_2 = np.arctan2(_LINK_1[1], _LINK_1[0]), np.arctan2(_LINK_2[1], _LINK_2[0])
 FORWARD_M = 0.0611 + 0.0981  # wrist flex axis -> grasp point, along the gripper
-LATERAL_M = 0.013  # roll axis -> where a cube waits between the open jaws; they close it towards the fixed one
+# roll axis -> where a cube waits between the open jaws; they close it towards the fixed one
+LATERAL_M = 0.013
 _ROLL_ZERO = 0.0487  # roll at which the jaws lie in the arm's plane
 
 
@@ -28,12 +33,14 @@ def inverse(
 
     Args:
         point: Grasp points in the base frame, shape (..., 3), in [m].
-        pitch: Approach pitch below the horizontal, shape (...), in [rad]; pi/2 points straight down.
-        roll: Rotation of the jaws about the approach axis, shape (...), in [rad]; 0 closes them radially.
+        pitch: Approach pitch below the horizontal, shape (...), in [rad]; pi/2 points straight
+            down.
+        roll: Rotation of the jaws about the approach axis, shape (...), in [rad]; 0 closes them
+            radially.
 
     Returns:
-        Joint angles of shape (..., 5), in [rad], and a mask of shape (...): False where the point is out of reach
-        (the angles then reach towards it as far as they can).
+        Joint angles of shape (..., 5), in [rad], and a mask of shape (...): False where the point
+        is out of reach (the angles then reach towards it as far as they can).
     """
     point = np.asarray(point, float)
     pitch = np.broadcast_to(pitch, point.shape[:-1])
@@ -59,7 +66,9 @@ def inverse(
 
 
 def forward(joints: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the grasp point (..., 3) in [m] and the pitch (...) in [rad] for joint angles (..., >=5)."""
+    """Return the grasp point (..., 3) in [m] and the pitch (...) in [rad] for joint angles (...,
+    >=5).
+    """
     q = np.asarray(joints, float)
     lift, elbow, wrist = q[..., 1], q[..., 2], q[..., 3]
     roll = q[..., 4] - _ROLL_ZERO

@@ -4,10 +4,9 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from moxin_sim.robots.so101_kinematics import PAN_X_M
 from moxin_sim.scenes.tabletop import BOWL_RADIUS_M, COLOURS
+from numpy.typing import NDArray
 
 CUBES_PRESENT = 3
 _RADIUS_M = (0.145, 0.265)  # from the pan axis: where the gripper reaches the table
@@ -21,7 +20,9 @@ _ATTEMPTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Starting poses: cubes colour -> (x, y, yaw) in [m], [m], [rad]; bowl (x, y); grasp point of the arm (x, y, z)."""
+    """Starting poses: cubes colour -> (x, y, yaw) in [m], [m], [rad]; bowl (x, y); grasp point of
+    the arm (x, y, z).
+    """
 
     cubes: dict[str, tuple[float, float, float]]
     bowl: tuple[float, float]

@@ -1,10 +1,11 @@
-"""A table with the SO-101, four coloured cubes and a bowl, built with MjSpec. Lengths in [m], base frame = world frame."""
+"""A table with the SO-101, four coloured cubes and a bowl, built with MjSpec. Lengths in [m], base
+frame = world frame.
+"""
 
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-
 from moxin_sim.robots import so101
 
 COLOURS = {
@@ -25,7 +26,7 @@ PHYSICS_STEP_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class CameraView:
-    """A fixed camera: where it stands, what it looks at [m], and its vertical field of view [deg]."""
+    """A fixed camera: where it stands, what it looks at [m], vertical field of view [deg]."""
 
     position: tuple[float, float, float]
     target: tuple[float, float, float]
@@ -91,7 +92,7 @@ def _add_cube(world: mujoco.MjsBody, colour: str, rgba: tuple[float, ...]) -> No
 
 
 def _add_bowl(world: mujoco.MjsBody) -> None:
-    """A heavy bowl: fixed to the table, a floor and a ring of walls; moved by `body_pos` at reset."""
+    """A heavy bowl, fixed to the table: a floor and a ring of walls; moved at reset."""
     body = world.add_body(name="bowl", pos=[0.2, 0.15, 0.0])
     rgba = [0.93, 0.93, 0.95, 1]
     body.add_geom(

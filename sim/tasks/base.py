@@ -42,5 +42,7 @@ class TaskFamily(Protocol):
         ...
 
     def forbidden(self, facts: SceneFacts, colour: str) -> str:
-        """Return what went irrecoverably wrong at this tick beyond moving another cube, or an empty string."""
+        """Return what went irrecoverably wrong at this tick beyond moving another cube, or an
+        empty string.
+        """
         ...

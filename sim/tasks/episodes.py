@@ -1,13 +1,13 @@
 """From a family and a seed to an episode, and from an instruction back to what it names."""
 
 import numpy as np
-
 from moxin_sim.scenes.layout import present_colours
 from moxin_sim.scenes.tabletop import COLOURS
 from moxin_sim.tasks.base import TaskFamily
 from moxin_sim.tasks.pick import Pick
 from moxin_sim.tasks.place import Place
 from moxin_sim.tasks.touch import Touch
+
 from moxin_vla.core.errors import SimulationError, listed
 from moxin_vla.core.protocols import EpisodeSpec
 
@@ -33,7 +33,9 @@ def instructions() -> tuple[str, ...]:
 
 
 def sample_episode(family: str, seed: int) -> EpisodeSpec:
-    """Return the episode of `family` with `seed`: the seed decides the scene, the named cube and the wording."""
+    """Return the episode of `family` with `seed`: the seed decides the scene, the named cube and
+    the wording.
+    """
     task = family_of(family)
     rng = np.random.default_rng([seed, FAMILIES.index(family), 1])
     colour = rng.choice(present_colours(family, seed))
@@ -53,7 +55,8 @@ def named_colour(episode: EpisodeSpec) -> str:
     """Return the colour of the cube that the instruction names.
 
     Raises:
-        SimulationError: The wording is not one of the family's, or the cube does not stand in the scene.
+        SimulationError: The wording is not one of the family's, or the cube does not stand in the
+            scene.
     """
     task = family_of(episode.family)
     text = " ".join(episode.instruction.lower().split())
@@ -63,7 +66,8 @@ def named_colour(episode: EpisodeSpec) -> str:
                 present = present_colours(episode.family, episode.seed)
                 if colour not in present:
                     raise SimulationError(
-                        f"There is no {colour} cube in this scene (family {episode.family}, seed {episode.seed}). "
+                        f"There is no {colour} cube in this scene "
+                        f"(family {episode.family}, seed {episode.seed}). "
                         f"Cubes: {listed(present)}"
                     )
                 return colour

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-
 from moxin_sim import (
     FAMILIES,
     Expert,
@@ -16,6 +15,7 @@ from moxin_sim import (
 from moxin_sim.projection import project
 from moxin_sim.robots import so101_kinematics
 from moxin_sim.scenes.layout import sample_layout
+
 from moxin_vla.core.embodiment import Camera, load_embodiment
 from moxin_vla.core.errors import EmbodimentError, SimulationError
 from moxin_vla.core.protocols import EpisodeSpec
@@ -128,7 +128,7 @@ def test_standing_still_runs_out_of_time(world):
 
 def test_unknown_family_instruction_and_cube_are_refused(world):
     with pytest.raises(
-        SimulationError, match="Unknown task family 'cook'. Choose from: touch, pick, place"
+        SimulationError, match=r"Unknown task family 'cook'. Choose from: touch, pick, place"
     ):
         sample_episode("cook", 0)
     with pytest.raises(SimulationError, match="'sing' is no instruction of the family 'pick'"):
@@ -152,7 +152,7 @@ def test_another_robots_embodiment_is_refused():
 def test_an_unknown_camera_is_refused():
     cameras = (*EMBODIMENT.cameras, Camera("ceiling", "/camera/ceiling/image_raw", 96, 96))
     with pytest.raises(
-        EmbodimentError, match="The simulator has no camera ceiling. It has: front, wrist"
+        EmbodimentError, match=r"The simulator has no camera ceiling. It has: front, wrist"
     ):
         Tabletop(dataclasses.replace(EMBODIMENT, cameras=cameras))
 

@@ -1,1 +1,3 @@
-"""Training the model on demonstrations with expert labels. The only part of `policy/` that reads datasets."""
+"""Training the model on demonstrations with expert labels. The only part of `policy/` that reads
+datasets.
+"""

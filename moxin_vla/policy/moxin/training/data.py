@@ -1,4 +1,6 @@
-"""From finished LeRobot datasets to batches: images are decoded once into memory-mapped arrays, then sampled at random."""
+"""From finished LeRobot datasets to batches: images are decoded once into memory-mapped arrays,
+then sampled at random.
+"""
 
 import io
 import json
@@ -105,7 +107,7 @@ def _decode(root: Path, cameras: tuple[str, ...], directory: Path) -> None:
     (directory / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
 
 
-def _column(table, key: str) -> NDArray:  # noqa: ANN001  (a pyarrow table)
+def _column(table, key: str) -> NDArray:
     return np.array(table[key].to_pylist())
 
 

@@ -1,4 +1,6 @@
-"""What the model is taught: the expert's chunk, and, as a cheap teacher, where the named object is."""
+"""What the model is taught: the expert's chunk, and, as a cheap teacher, where the named object
+is.
+"""
 
 from dataclasses import dataclass
 
@@ -29,7 +31,9 @@ class LossWeights:
 def relative_chunk(
     chunk: NDArray[np.float32], proprio: NDArray[np.float32], absolute_dims: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Express absolute targets (n, H, D) as offsets from the proprio (n, D); absolute dims stay as they are."""
+    """Express absolute targets (n, H, D) as offsets from the proprio (n, D); absolute dims stay as
+    they are.
+    """
     offset = chunk - proprio[:, None]
     for dim in absolute_dims:
         offset[..., dim] = chunk[..., dim]
@@ -51,7 +55,8 @@ def patch_targets(pixels: Tensor, grid: int) -> tuple[Tensor, Tensor, Tensor]:
         grid: Patches along one side.
 
     Returns:
-        In view (B, N) bool, patch index (B, N), and position inside the patch in [-1, 1], shape (B, N, 2).
+        In view (B, N) bool, patch index (B, N), and position inside the patch in [-1, 1], shape
+        (B, N, 2).
     """
     visible = pixels[..., 0] >= 0
     scaled = pixels.clamp(0, 1 - 1e-6) * grid
@@ -90,7 +95,9 @@ def auxiliary_losses(
 
 
 def located(logits: Tensor, pixels: Tensor, grid: int) -> float:
-    """Share of visible objects whose patch has the highest score: a measure to watch, not to train."""
+    """Share of visible objects whose patch has the highest score: a measure to watch, not to
+    train.
+    """
     visible, index, _ = patch_targets(pixels, grid)
     hit = (logits.argmax(-1) == index) & visible
     return float(hit.sum() / visible.sum().clamp(min=1))

@@ -1,4 +1,4 @@
-"""The recipe of a small model: from datasets in a folder to a checkpoint, resumable at any point."""
+"""The recipe of a small model: from datasets to a checkpoint, resumable at any point."""
 
 import json
 from collections.abc import Callable
@@ -70,7 +70,8 @@ def _section(kind: Any, values: dict[str, Any], where: str) -> Any:
 
 
 class Workshop:
-    """A folder in which a model is made: `data/`, `cache/`, `train/`, `checkpoint/`, statistics and tokenizer.
+    """A folder in which a model is made: `data/`, `cache/`, `train/`, `checkpoint/`, statistics
+    and tokenizer.
 
     Args:
         folder: The folder; made if missing.
@@ -103,7 +104,9 @@ class Workshop:
         return all(is_finished(self.shard_root(index)) for index in range(_STATISTICS_SHARDS))
 
     def add_finished_shards(self) -> int:
-        """Take up datasets that have been finished since the last call; returns all frames now known."""
+        """Take up datasets that have been finished since the last call; returns all frames now
+        known.
+        """
         for index in range(self.recipe.data.max_shards):
             root = self.shard_root(index)
             if root.name not in self._loaded and is_finished(root):
@@ -115,7 +118,9 @@ class Workshop:
         return load_shard(root, self.embodiment.camera_names, self.folder / "cache")
 
     def train(self, on_log: Callable[[dict[str, float]], None]) -> None:
-        """Train, or train on, until the recipe's samples are used up; exports a checkpoint now and then."""
+        """Train, or train on, until the recipe's samples are used up; exports a checkpoint now and
+        then.
+        """
         self.add_finished_shards()
         trainer = self._trainer()
         trainer.resume()
@@ -167,7 +172,9 @@ class Workshop:
         )
 
     def _statistics(self) -> dict[str, Any]:
-        """Return the statistics of the first datasets; fixed once computed, so that later data can't shift the scale."""
+        """Return the statistics of the first datasets; fixed once computed, so that later data
+        can't shift the scale.
+        """
         path = self.folder / "dataset_statistics.json"
         if not path.is_file():
             shards = [self._load(self.shard_root(i)) for i in range(_STATISTICS_SHARDS)]

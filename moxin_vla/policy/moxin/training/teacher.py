@@ -1,4 +1,6 @@
-"""Training-only heads that ask the model where the named object is. Never saved in a checkpoint, absent at run time."""
+"""Training-only heads that ask the model where the named object is. Never saved in a checkpoint,
+absent at run time.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,8 @@ from moxin_vla.policy.moxin.training.objective import VECTOR_SIZE
 class Teacher(nn.Module):
     """Reads vision tokens and trunk states.
 
-    The patch head is linear on the towers' output, so that the instruction has to act inside the towers (FiLM) to satisfy it.
+    The patch head is linear on the towers' output, so that the instruction has to act inside the
+    towers (FiLM) to satisfy it.
     """
 
     def __init__(self, config: MoxinConfig) -> None:
@@ -22,7 +25,9 @@ class Teacher(nn.Module):
         self.from_actions = nn.Linear(hidden * config.step_slots, VECTOR_SIZE)
 
     def forward(self, output: MoxinOutput) -> tuple[Tensor, Tensor, Tensor]:
-        """Return patch scores (B, N, patches), offsets (B, N, patches, 2) and scene vectors (2, B, 6)."""
+        """Return patch scores (B, N, patches), offsets (B, N, patches, 2) and scene vectors (2, B,
+        6).
+        """
         patches = self.patch(output.vision_tokens)
         vectors = torch.stack(
             [

@@ -1,4 +1,6 @@
-"""The training loop: bf16 arithmetic over fp32 master weights, an average of the weights for use, resumable at any point."""
+"""The training loop: bf16 arithmetic over fp32 master weights, an average of the weights for use,
+resumable at any point.
+"""
 
 import copy
 import json
@@ -56,7 +58,8 @@ class TrainConfig:
 
 
 class Codec:
-    """Turns batches into model input and normalised targets; the model's own statistics and tokenizer behind three calls.
+    """Turns batches into model input and normalised targets; the model's own statistics and
+    tokenizer behind three calls.
 
     Args:
         pixels: uint8 images (B, N, h, w, 3) -> pixel values (B, C, h, w).
@@ -239,7 +242,9 @@ class _Window:
 
 
 def initialised(model: MoxinVLA) -> MoxinVLA:
-    """Start the towers with two-dimensional sine positions and the action slots apart; the rest keeps its default."""
+    """Start the towers with two-dimensional sine positions and the action slots apart; the rest
+    keeps its default.
+    """
     for tower in model.vision_backbone.children():
         position = _sine_positions(int(tower.pos_embed.shape[1] ** 0.5), tower.pos_embed.shape[2])
         tower.pos_embed.data.copy_(0.5 * position)
@@ -252,7 +257,9 @@ def initialised(model: MoxinVLA) -> MoxinVLA:
 
 
 def _sine_positions(grid: int, width: int) -> Tensor:
-    """Two-dimensional sine-cosine embedding, shape (1, grid^2, width) (He et al. 2022, masked autoencoders)."""
+    """Two-dimensional sine-cosine embedding, shape (1, grid^2, width) (He et al. 2022, masked
+    autoencoders).
+    """
     quarter = width // 4
     frequency = torch.pi * 2.0 ** torch.linspace(-1, math.log2(grid), quarter)
     at = (torch.arange(grid) + 0.5) / grid

@@ -1,0 +1,83 @@
+"""The whole system for a ROS install: the declaration of `moxin_vla.system` as launch actions.
+
+ros2 launch moxin_vla system.launch.py policy:=CHECKPOINT [simulation:=false] [dry_run:=false]
+"""
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+
+from launch import LaunchContext, LaunchDescription
+from moxin_vla.core.resources import resource_path
+from moxin_vla.system import MODES, NodeDeclaration, SystemConfig, declare_system
+
+ARGUMENTS = (
+    DeclareLaunchArgument(
+        "policy",
+        default_value=str(resource_path("checkpoints/moxin-nano-so101")),
+        description="checkpoint directory, or scripted:NAME",
+    ),
+    DeclareLaunchArgument(
+        "embodiment",
+        default_value=str(resource_path("config/embodiments/so101_sim.yaml")),
+        description="embodiment file",
+    ),
+    DeclareLaunchArgument(
+        "mode", default_value="realtime", choices=list(MODES), description="how the simulator runs"
+    ),
+    DeclareLaunchArgument(
+        "simulation",
+        default_value="true",
+        choices=["true", "false"],
+        description="start sim_node; false for a robot whose driver publishes the topics",
+    ),
+    DeclareLaunchArgument(
+        "dry_run",
+        default_value="true",
+        choices=["true", "false"],
+        description="on a real robot: publish commands on ~/dry_run instead",
+    ),
+    DeclareLaunchArgument(
+        "execution_horizon", default_value="8", description="control steps between plans"
+    ),
+    DeclareLaunchArgument("device", default_value="cpu", description="torch device of the policy"),
+)
+
+
+def _node(declaration: NodeDeclaration) -> Node:
+    common = {
+        "package": "moxin_vla",
+        "executable": declaration.name,
+        "name": declaration.name,
+        "parameters": [declaration.parameters],
+        "output": "screen",
+    }
+    if declaration.managed:
+        return LifecycleNode(namespace="", autostart=True, **common)
+    return Node(**common)
+
+
+def _start(context: LaunchContext) -> list[Node]:
+    value = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS}
+    config = SystemConfig(
+        embodiment=value["embodiment"],
+        policy=value["policy"],
+        mode=value["mode"],
+        execution_horizon=int(value["execution_horizon"]),
+        simulation=value["simulation"] == "true",
+        dry_run=value["dry_run"] == "true",
+        device=value["device"],
+    )
+    return [_node(declaration) for declaration in declare_system(config)]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return every node of the system; managed ones are configured and activated."""
+    profile = str(resource_path("config/dds/fastdds.xml"))
+    return LaunchDescription(
+        [
+            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
+            *ARGUMENTS,
+            OpaqueFunction(function=_start),
+        ]
+    )

@@ -15,7 +15,7 @@ from moxin_vla.observation.images import resized
 from moxin_vla.observation.joints import JointLookup
 
 _IMAGE_DEPTH = 4
-_JOINT_DEPTH = 64  # about as many control periods as an image may be late
+_JOINT_DEPTH = 256  # at 1 kHz an image may come a quarter of a second after its joint state
 
 
 class ObservationAssembler:

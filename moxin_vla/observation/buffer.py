@@ -1,6 +1,7 @@
 """The latest stamped values of one source."""
 
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -24,7 +25,7 @@ class StampedBuffer[T]:
     def __init__(self, depth: int) -> None:
         self._entries: deque[Stamped[T]] = deque(maxlen=depth)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Stamped[T]]:
         return iter(self._entries)
 
     def put(self, time_ns: int, value: T) -> None:

@@ -1,17 +1,15 @@
 """control_node: action chunks and joint states in; one safe command per control tick out.
 
-realtime: a steady timer ticks at the control rate. lockstep: each joint state is a tick; at a tick for which a plan is due it waits, without
-blocking the executor, for the chunk made from that very state, and after `chunk_wait_s` holds instead.
+realtime: a steady timer ticks at the control rate. lockstep: each joint state is a tick; at a tick
+for which a plan is due it waits, without blocking the executor, for the chunk made from that very
+state, and after `chunk_wait_s` goes on without, holding once the old chunk has run out.
 """
 
 import sys
 import time
-from typing import Any
+from dataclasses import dataclass, fields
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -19,88 +17,84 @@ from trajectory_msgs.msg import JointTrajectory
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError
-from moxin_vla.core.types import ControlMode
+from moxin_vla.core.types import ControlMode, HoldReason
 from moxin_vla.observation.joints import JointLookup
 from moxin_vla.ros.conversions import command_message, message_to_chunk, time_to_ns
-from moxin_vla.ros.diagnostics import ERROR, OK, WARN, status_message
-from moxin_vla.ros.lifecycle import ManagedNode, run_node
-from moxin_vla.ros.qos import COMMAND, sensor_subscription
+from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, status_message
+from moxin_vla.ros.lifecycle import STEADY, ManagedNode, run_node
+from moxin_vla.ros.parameters import parameter, read_parameters
+from moxin_vla.ros.qos import COMMAND, COMMAND_PUBLISHER, sensor_subscription
+from moxin_vla.ros.resets import reset_answer
+from moxin_vla.runtime.cutoff import Cutoff
 from moxin_vla.runtime.loop import ControlLoop
 from moxin_vla.runtime.schedule import ReplanSchedule
+from moxin_vla.runtime.status import LoopStatus
 from moxin_vla.safety.limits import JointLimits
 
+_JOINTS = "joint states"
 _POLL_S = 0.05
-_STATUS_TICKS = 4  # ~/status goes out at every change, and this often in between
-_LEVELS = {ControlMode.RUNNING: OK, ControlMode.STOPPED: ERROR}
+_ERRORS = (HoldReason.NOT_FINITE, HoldReason.PROPRIO_STALE, HoldReason.STOP_REQUESTED)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlParameters:
+    """Parameters of control_node."""
+
+    embodiment: str = parameter("", "embodiment file")
+    lockstep: bool = parameter(False, "tick on joint states and wait for due plans")
+    execution_horizon: int = parameter(
+        8, "control steps between plans, as in policy_node", bounds=(1, 1000)
+    )
+    chunk_wait_s: float = parameter(
+        10.0, "lockstep: longest wait for a due plan, in [s]", bounds=(0.0, 3600.0)
+    )
+    dry_run: bool = parameter(
+        True, "publish commands on ~/dry_run instead; a simulated embodiment ignores it"
+    )
 
 
 class ControlNode(ManagedNode):
     """The last hop before the robot; imports no torch, so nothing can hold its thread."""
 
     def __init__(self) -> None:
-        super().__init__("control_node")
-        for name, default, text in (
-            ("embodiment", "", "embodiment file"),
-            ("lockstep", False, "tick on joint states and wait for due plans"),
-            ("execution_horizon", 8, "control steps between plans, as in policy_node"),
-            ("chunk_wait_s", 10.0, "lockstep: longest wait for a due plan, in [s]"),
-            (
-                "dry_run",
-                True,
-                "publish commands on ~/dry_run instead; a simulated embodiment ignores it",
-            ),
-        ):
-            self.declare_parameter(name, default, ParameterDescriptor(description=text))
+        super().__init__("control_node", ControlParameters)
 
     def setup(self) -> None:
         """Load the robot and build the loop."""
-        values: dict[str, Any] = {
-            name: self.get_parameter(name).value for name in self._parameters
-        }
-        self._embodiment = load_embodiment(values["embodiment"])
-        self._lockstep, self._wait_s = values["lockstep"], values["chunk_wait_s"]
+        values = read_parameters(self, ControlParameters)
+        self._embodiment = load_embodiment(values.embodiment)
+        self._lockstep, self._wait_s = values.lockstep, values.chunk_wait_s
         self._loop = ControlLoop(self._embodiment, JointLimits(self._embodiment))
-        self._schedule = ReplanSchedule(values["execution_horizon"], self._embodiment.step_ns)
+        self._schedule = ReplanSchedule(values.execution_horizon, self._embodiment.step_ns)
         self._lookup = JointLookup(self._embodiment.joint_names)
-        dry = values["dry_run"] and not self._embodiment.simulated
-        self._commands_out = self.create_lifecycle_publisher(
-            JointTrajectory, "~/dry_run" if dry else "~/command", COMMAND
-        )
-        self.create_subscription(
-            JointState,
-            self._embodiment.joint_states_topic,
-            self._on_joints,
-            sensor_subscription(self._lockstep),
-        )
-        self.create_subscription(
-            JointTrajectory, "/policy_node/action_chunk", self._on_chunk, COMMAND
-        )
-        self._own_services = [
-            self.create_service(SetBool, "~/enable", self._on_enable),
-            self.create_service(Trigger, "~/reset", self._on_reset),
-            self.create_service(Trigger, "~/stop", self._on_stop),
-        ]
-        self._not_before_ns = 0
+        self._cutoff, self._arrivals = Cutoff([_JOINTS]), Arrivals()
         self._proprio, self._proprio_ns = None, None
-        self._waiting_since: float | None = None
-        self._policy_absent, self._refused, self._told = False, 0, None
+        self._waiting_since_s: float | None = None
+        self._refused, self._waits_over = 0, 0
         self._sent: JointTrajectory | None = None
+        self._connect("~/dry_run" if values.dry_run and not self._embodiment.simulated else "")
 
-    def teardown(self) -> None:
-        """Close the services."""
-        for service in getattr(self, "_own_services", []):
-            self.destroy_service(service)
-        self._own_services = []
+    def _connect(self, dry_run: str) -> None:
+        self._commands_out = self.create_lifecycle_publisher(
+            JointTrajectory, dry_run or "~/command", COMMAND_PUBLISHER
+        )
+        topic, qos = self._embodiment.joint_states_topic, sensor_subscription(self._lockstep)
+        self.create_subscription(JointState, topic, self._on_joints, qos)
+        self.create_subscription(
+            JointTrajectory, "policy_node/action_chunk", self._on_chunk, COMMAND
+        )
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, "~/stop", self._on_stop)
 
     def start(self) -> None:
         """Start ticking from the measured pose."""
         self._forget()
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
         if self._lockstep:
-            self._ticker = self.create_timer(_POLL_S, self._give_up_waiting, clock=steady)
+            self._ticker = self.create_timer(_POLL_S, self._give_up_waiting, clock=STEADY)
         else:
             period_s = self._embodiment.step_ns / NS_PER_S
-            self._ticker = self.create_timer(period_s, self._tick_realtime, clock=steady)
+            self._ticker = self.create_timer(period_s, self._tick_realtime, clock=STEADY)
 
     def halt(self) -> None:
         """Stop ticking: the robot keeps its last command."""
@@ -108,55 +102,54 @@ class ControlNode(ManagedNode):
 
     def _forget(self) -> None:
         """Start an episode: nothing stamped until now counts any more."""
-        self._not_before_ns = (self._proprio_ns or 0) + 1
+        self._cutoff.cut()
         self._loop.reset()
         self._schedule.reset()
-        self._proprio, self._waiting_since, self._sent = None, None, None
-        self._policy_absent = False
+        self._proprio, self._proprio_ns = None, None
+        self._waiting_since_s, self._sent = None, None
+        self.publish_status()
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._loop.enable(request.data)
         response.success = True
+        response.message = "motion is enabled" if request.data else "motion is disabled"
         return response
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._forget()
-        self._report()
-        response.success = True
-        return response
+        return reset_answer(response, self._cutoff.seen_ns)
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._loop.stop()
-        self._report()
-        response.success = True
+        self.publish_status()
+        response.success, response.message = True, "stopped until ~/reset"
         return response
 
     def _on_joints(self, message: JointState) -> None:
         time_ns = time_to_ns(message.header.stamp)
-        if not self.active or time_ns < self._not_before_ns:
+        if not self.active or not self._cutoff.admits(time_ns, _JOINTS):
             return
+        self._arrivals.note(_JOINTS)
         try:
             proprio = self._lookup.proprio(message.name, message.position)
         except MoxinVlaError as error:
-            self._refused += 1
-            self.get_logger().error(f"joint state refused: {error}", throttle_duration_sec=1.0)
+            self._refuse(f"joint state refused: {error}")
             return
         again = time_ns == self._proprio_ns
         self._proprio, self._proprio_ns = proprio, time_ns
-        if self._lockstep:
-            if again and self._sent is not None:
-                self._commands_out.publish(self._sent)  # the simulator did not get it
-            else:
-                self._tick_lockstep()
+        if self._lockstep and again and self._sent is not None:
+            self._commands_out.publish(self._sent)  # the simulator did not get it
+        elif self._lockstep:
+            self._tick_lockstep(time_ns)
 
     def _on_chunk(self, message: JointTrajectory) -> None:
-        if not self.active or time_to_ns(message.header.stamp) < self._not_before_ns:
+        if not self.active or not self._cutoff.admits(time_to_ns(message.header.stamp)):
             return
+        self._arrivals.note("action chunks")
         try:
             chunk = message_to_chunk(message, self._embodiment.joint_names)
         except MoxinVlaError as error:
-            self._refused += 1
-            self.get_logger().error(f"action chunk refused: {error}", throttle_duration_sec=1.0)
+            self._refuse(f"action chunk refused: {error}")
             return
         verdict = self._loop.commit(chunk, self._now_ns())
         if not verdict.accepted:
@@ -164,31 +157,37 @@ class ControlNode(ManagedNode):
                 f"action chunk refused: {verdict.reason.value}", throttle_duration_sec=1.0
             )
         self._schedule.mark(chunk.observation_time_ns)
-        self._policy_absent = False
-        if self._lockstep and self._waiting_since is not None:
-            self._tick_lockstep()
+        if self._waiting_since_s is not None and self._proprio_ns is not None:
+            self._tick_lockstep(self._proprio_ns)
+
+    def _refuse(self, reason: str) -> None:
+        self._refused += 1
+        self.get_logger().error(reason, throttle_duration_sec=1.0)
 
     def _now_ns(self) -> int:
         if self._lockstep:
             return self._proprio_ns or 0
         return self.get_clock().now().nanoseconds
 
-    def _tick_lockstep(self) -> None:
-        assert self._proprio_ns is not None
-        if self._schedule.due(self._proprio_ns) and not self._policy_absent:
-            self._waiting_since = self._waiting_since or time.monotonic()
+    def _tick_lockstep(self, time_ns: int) -> None:
+        """Tick, or begin to wait if a plan from the state at `time_ns` is due."""
+        if self._schedule.due(time_ns):
+            if self._waiting_since_s is None:
+                self._waiting_since_s = time.monotonic()
             return
-        self._waiting_since = None
-        self._tick(self._proprio_ns)
+        self._waiting_since_s = None
+        self._tick(time_ns)
 
     def _give_up_waiting(self) -> None:
-        """Hold when the policy stays silent; wait for it again only once it has spoken."""
-        if (
-            self._waiting_since is not None
-            and time.monotonic() - self._waiting_since > self._wait_s
-        ):
-            self._policy_absent = True
-            self._tick_lockstep()
+        """Go on without a plan when the policy stays silent; the next one is due as ever."""
+        since_s = self._waiting_since_s
+        if since_s is None or time.monotonic() - since_s < self._wait_s:
+            return
+        assert self._proprio_ns is not None
+        self._waits_over += 1
+        self.get_logger().warning(f"no action chunk within {self._wait_s:g} s")
+        self._schedule.mark(self._proprio_ns)
+        self._tick_lockstep(self._proprio_ns)
 
     def _tick_realtime(self) -> None:
         self._tick(self._now_ns())
@@ -198,44 +197,40 @@ class ControlNode(ManagedNode):
         if command is not None:
             self._sent = command_message(command, self._embodiment.joint_names)
             self._commands_out.publish(self._sent)
-        status = self._loop.status()
-        if (status.mode, status.reason) != self._told or status.ticks % _STATUS_TICKS == 0:
-            self._report()
-
-    def _report(self) -> None:
-        status = self._loop.status()
-        self._told = (status.mode, status.reason)
         self.publish_status()
+
+    def measure(self) -> None:
+        """Renew the rates of what arrives."""
+        self._arrivals.measure()
 
     def describe(self) -> DiagnosticStatus:
         """Say what it does, and why it holds if it does."""
         status = self._loop.status()
         values = {
-            "mode": status.mode.value,
-            "reason": status.reason.value,
-            "chunk_age_s": "" if status.chunk_age_s is None else f"{status.chunk_age_s:.3f}",
-            "steps_left": status.steps_left,
+            **_counts(status),
             "messages refused": self._refused,
-            **{
-                name: getattr(status, name)
-                for name in (
-                    "ticks",
-                    "commits",
-                    "trimmed_steps",
-                    "starved_ticks",
-                    "stale_ticks",
-                    "position_limited",
-                    "velocity_limited",
-                    "not_finite",
-                    "clock_resets",
-                )
-            },
-            **{f"rejected {reason.name.lower()}": n for reason, n in status.rejected.items()},
+            "chunks waited for in vain": self._waits_over,
+            **self._arrivals.rates,
         }
-        level = _LEVELS.get(status.mode, WARN)
-        return status_message(
-            "control_node", level, status.reason.value or status.mode.value, values
-        )
+        level = OK if status.mode is ControlMode.RUNNING else WARN
+        level = ERROR if status.reason in _ERRORS else level
+        text = status.reason.value or status.mode.value
+        if not self._lockstep and self._now_ns() == 0:
+            level, text = ERROR, "use_sim_time is set, but nothing arrives on /clock"
+        return status_message("control_node", level, text, values)
+
+
+def _counts(status: LoopStatus) -> dict[str, object]:
+    """Return a status as plain values; refused chunks are counted per reason."""
+    values: dict[str, object] = {
+        field.name: getattr(status, field.name) for field in fields(status)
+    }
+    values["mode"], values["reason"] = status.mode.value, status.reason.value
+    age_s = status.chunk_age_s
+    values["chunk_age_s"] = "" if age_s is None else f"{age_s:.3f}"
+    del values["rejected"]
+    refused = {f"rejected {reason.name.lower()}": n for reason, n in status.rejected.items()}
+    return values | refused
 
 
 def main() -> int:

@@ -1,205 +1,232 @@
 """policy_node: cameras, joint states and an instruction in; action chunks out.
 
-The executor's thread takes messages and assembles observations; a worker thread runs the policy, newest observation first. A plan is asked
-for whenever `ReplanSchedule` says that one is due.
+The executor's thread takes messages, assembles observations and publishes; a worker thread runs
+the policy, newest observation first. A plan is asked for whenever `ReplanSchedule` says that one
+is due.
 """
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rcl_interfaces.msg import ParameterDescriptor
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError
-from moxin_vla.core.types import ActionChunk, checked_instruction
+from moxin_vla.core.types import checked_instruction
 from moxin_vla.observation.assembler import ObservationAssembler
-from moxin_vla.observation.images import decode_compressed, decode_raw
+from moxin_vla.observation.images import decode_compressed
 from moxin_vla.policy.loading import load_policy
-from moxin_vla.ros.conversions import chunk_message, time_to_ns
-from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Recent, status_message
+from moxin_vla.ros.conversions import chunk_message, image_pixels, time_to_ns
+from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, Recent, status_message
 from moxin_vla.ros.lifecycle import ManagedNode, run_node
-from moxin_vla.ros.qos import COMMAND, sensor_subscription
+from moxin_vla.ros.parameters import parameter, read_parameters
+from moxin_vla.ros.qos import COMMAND, COMMAND_PUBLISHER, sensor_subscription
+from moxin_vla.ros.resets import reset_answer
+from moxin_vla.runtime.cutoff import Cutoff
 from moxin_vla.runtime.schedule import ReplanSchedule
-from moxin_vla.runtime.worker import InferenceWorker
+from moxin_vla.runtime.worker import Inference, InferenceWorker
+
+_JOINTS = "joint states"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyParameters:
+    """Parameters of policy_node."""
+
+    embodiment: str = parameter("", "embodiment file")
+    policy: str = parameter("", "checkpoint directory, or scripted:NAME")
+    device: str = parameter("cpu", "torch device")
+    execution_horizon: int = parameter(8, "control steps between plans", bounds=(1, 1000))
+    lossless: bool = parameter(False, "subscribe reliably to sensors, for lockstep")
 
 
 class PolicyNode(ManagedNode):
     """Runs one policy for one robot."""
 
     def __init__(self) -> None:
-        super().__init__("policy_node")
-        for name, default, text in (
-            ("embodiment", "", "embodiment file"),
-            ("policy", "", "checkpoint directory, or scripted:NAME"),
-            ("device", "cpu", "torch device"),
-            ("execution_horizon", 8, "control steps between plans"),
-            ("lossless", False, "subscribe reliably to sensors, for lockstep"),
-        ):
-            self.declare_parameter(name, default, ParameterDescriptor(description=text))
+        super().__init__("policy_node", PolicyParameters)
         self._worker: InferenceWorker | None = None
 
     def setup(self) -> None:
         """Load robot and policy, and check that they fit."""
-        values = {name: self.get_parameter(name).value for name in self._parameters}
-        self._embodiment = load_embodiment(values["embodiment"])
-        self._policy = load_policy(values["policy"], self._embodiment, values["device"])
-        cameras = self._policy.spec.cameras or self._embodiment.camera_names
+        values = read_parameters(self, PolicyParameters)
+        self._embodiment = load_embodiment(values.embodiment)
+        policy = load_policy(values.policy, self._embodiment, values.device)
+        self._spec = policy.spec
+        cameras = self._spec.cameras or self._embodiment.camera_names
         self._assembler = ObservationAssembler(self._embodiment, cameras)
-        self._schedule = ReplanSchedule(values["execution_horizon"], self._embodiment.step_ns)
-        self._worker = InferenceWorker(self._policy, self._on_chunk)
-        self._chunks_out = self.create_lifecycle_publisher(
-            JointTrajectory, "~/action_chunk", COMMAND
+        self._schedule = ReplanSchedule(values.execution_horizon, self._embodiment.step_ns)
+        self._cutoff = Cutoff((*cameras, _JOINTS))
+        self._wake = self.create_guard_condition(self._publish_results)
+        self._worker = InferenceWorker(policy, self._wake.trigger)
+        self._instruction, self._joints_ns = "", 0
+        self._troubles: dict[str, str] = {}
+        self._planned: dict[str, Any] = {}
+        self._waiting = ""
+        self._count = dict.fromkeys(
+            ("chunks", "observations refused", "instructions refused", "errors"), 0
         )
-        self._subscribe(cameras, sensor_subscription(values["lossless"]))
-        self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
-        self._instruction, self._trouble = "", ""
-        self._not_before_ns, self._newest_ns = 0, 0
-        self._count = {
-            "chunks": 0,
-            "observations refused": 0,
-            "instructions refused": 0,
-            "errors": 0,
-        }
-        self._inference_ms = Recent()
+        self._inference_ms, self._arrivals = Recent(), Arrivals()
+        self._connect(cameras, sensor_subscription(values.lossless))
 
-    def _subscribe(self, cameras: tuple[str, ...], qos: object) -> None:
-        for name in cameras:
-            topic = self._embodiment.camera(name).topic
-            if topic.endswith("/compressed"):
-                self.create_subscription(
-                    CompressedImage, topic, partial(self._on_compressed, name), qos
-                )
-            else:
-                self.create_subscription(Image, topic, partial(self._on_image, name), qos)
-        self.create_subscription(
-            JointState, self._embodiment.joint_states_topic, self._on_joints, qos
+    def _connect(self, cameras: tuple[str, ...], qos: Any) -> None:
+        self._chunks_out = self.create_lifecycle_publisher(
+            JointTrajectory, "~/action_chunk", COMMAND_PUBLISHER
         )
         self.create_subscription(String, "~/instruction", self._on_instruction, COMMAND)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        topic = self._embodiment.joint_states_topic
+        self.create_subscription(JointState, topic, self._on_joints, qos)
+        for name in cameras:
+            topic = self._embodiment.camera(name).topic
+            compressed = topic.endswith("/compressed")
+            kind, decode = (CompressedImage, _unpack) if compressed else (Image, image_pixels)
+            self.create_subscription(kind, topic, partial(self._on_image, name, decode), qos)
 
     def teardown(self) -> None:
         """Let go of the policy."""
         if self._worker is not None:
             self._worker.close()
             self._worker = None
-        self._policy = None
-        if getattr(self, "_reset_service", None) is not None:
-            self.destroy_service(self._reset_service)
-            self._reset_service = None
 
     def start(self) -> None:
         """Forget what came while inactive."""
         self._forget()
 
-    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._forget()
-        response.success = True
-        return response
-
     def _forget(self) -> None:
         """Start an episode: nothing captured until now counts any more."""
         assert self._worker is not None
-        self._not_before_ns = self._newest_ns + 1
+        self._cutoff.cut()
         self._assembler.reset()
         self._schedule.reset()
         self._worker.reset()
-        self._trouble = ""
+        self._troubles, self._planned, self._waiting = {}, {}, ""
         self.publish_status()
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._forget()
+        return reset_answer(response, self._cutoff.seen_ns)
 
     def _on_instruction(self, message: String) -> None:
         try:
             self._instruction = checked_instruction(message.data)
-            self._trouble = ""
+            self._troubles.pop("instruction", None)
         except MoxinVlaError as error:
             self._count["instructions refused"] += 1
-            self._trouble = str(error)
-            self.get_logger().error(f"instruction refused: {error}")
+            kept = f" The former one stays: '{self._instruction}'." if self._instruction else ""
+            self._complain("instruction", f"instruction refused: {error}{kept}")
         self.publish_status()
 
     def _on_joints(self, message: JointState) -> None:
         time_ns = time_to_ns(message.header.stamp)
+
+        def put() -> None:
+            self._assembler.put_joints(time_ns, message.name, message.position)
+            self._joints_ns = time_ns
+
+        self._take(_JOINTS, time_ns, put)
+
+    def _on_image(self, camera: str, decode: Callable, message: Image | CompressedImage) -> None:
+        time_ns = time_to_ns(message.header.stamp)
         self._take(
-            time_ns, lambda: self._assembler.put_joints(time_ns, message.name, message.position)
+            camera, time_ns, lambda: self._assembler.put_image(camera, time_ns, decode(message))
         )
 
-    def _on_image(self, camera: str, message: Image) -> None:
-        time_ns = time_to_ns(message.header.stamp)
-        self._take(time_ns, lambda: self._assembler.put_image(camera, time_ns, _pixels(message)))
-
-    def _on_compressed(self, camera: str, message: CompressedImage) -> None:
-        time_ns = time_to_ns(message.header.stamp)
-        self._take(
-            time_ns,
-            lambda: self._assembler.put_image(
-                camera, time_ns, decode_compressed(bytes(message.data))
-            ),
-        )
-
-    def _take(self, time_ns: int, put) -> None:  # noqa: ANN001
-        if not self.active:
+    def _take(self, stream: str, time_ns: int, put: Callable[[], None]) -> None:
+        if not self.active or not self._cutoff.admits(time_ns, stream):
             return
-        self._newest_ns = max(self._newest_ns, time_ns)
-        if time_ns < self._not_before_ns:
-            return
+        self._arrivals.note(stream)
         try:
             put()
         except MoxinVlaError as error:
             self._count["observations refused"] += 1
-            self._trouble = str(error)
-            self.get_logger().error(f"observation refused: {error}", throttle_duration_sec=1.0)
+            self._complain("observation", f"observation refused: {error}")
             return
         self._plan_if_due()
 
     def _plan_if_due(self) -> None:
-        if not self._instruction or self._worker is None or self._worker.busy:
+        if self._worker is None or self._worker.busy:
+            return
+        if not self._instruction:
+            self.get_logger().info("no instruction yet: no plans", once=True)
             return
         observation = self._assembler.newest(self._instruction)
-        if observation is not None and self._schedule.due(observation.time_ns):
-            self._schedule.mark(observation.time_ns)
-            self._worker.submit(observation)
-
-    def _on_chunk(self, chunk: ActionChunk | None, error: Exception | None) -> None:
-        """Publish a plan; called from the worker's thread."""
-        if not self.active:
+        self._waiting = self._assembler.reason
+        if observation is None or not self._schedule.due(observation.time_ns):
             return
-        if chunk is None:
+        if self._joints_ns < observation.time_ns:  # theirs is still on its way
+            self._waiting = "no joint state as new as the newest images yet"
+            return
+        self._schedule.mark(observation.time_ns)
+        self._worker.submit(observation)
+
+    def _publish_results(self) -> None:
+        """Publish what the worker has; it woke the executor."""
+        if not self.active or self._worker is None:
+            return
+        for result in self._worker.take():
+            self._publish(result)
+            self.publish_status()
+        self._plan_if_due()
+
+    def _publish(self, result: Inference) -> None:
+        self._planned = {
+            "observation_time_ns": result.observation_time_ns,
+            "inference_ms": f"{result.wall_ns / 1e6:.3f}",
+        }
+        if result.chunk is None:
             self._count["errors"] += 1
-            self._trouble = f"the policy failed: {error}"
-            self.get_logger().error(self._trouble, throttle_duration_sec=1.0)
-        else:
-            self._count["chunks"] += 1
-            self._inference_ms.add(chunk.inference_ns / 1e6)
-            self._last_inference_ms = chunk.inference_ns / 1e6
-            self._chunks_out.publish(chunk_message(chunk, self._embodiment.joint_names))
-        self.publish_status()
+            error = result.error
+            self._complain("policy", f"the policy failed: {type(error).__name__}: {error}")
+            return
+        self._troubles.pop("policy", None)
+        self._troubles.pop("observation", None)
+        self._count["chunks"] += 1
+        self._inference_ms.add(result.wall_ns / 1e6)
+        self._chunks_out.publish(chunk_message(result.chunk, self._embodiment.joint_names))
+
+    def _complain(self, about: str, trouble: str) -> None:
+        """Keep a trouble in the status until it is over, and log it."""
+        self._troubles[about] = trouble
+        self.get_logger().error(trouble, throttle_duration_sec=1.0)
+
+    def measure(self) -> None:
+        """Renew the rates of what arrives."""
+        self._arrivals.measure()
 
     def describe(self) -> DiagnosticStatus:
         """Say what it does and what is missing."""
+        age_s = (self.get_clock().now().nanoseconds - self._joints_ns) / NS_PER_S
         values = {
             "instruction": self._instruction,
-            "policy": self._policy.spec.name,
-            "fingerprint": self._policy.spec.fingerprint,
-            "inference_ms": f"{getattr(self, '_last_inference_ms', float('nan')):.3f}",
+            "policy": self._spec.name,
+            "fingerprint": self._spec.fingerprint,
+            **self._planned,
             "inference p50 ms": f"{self._inference_ms.percentile(50):.1f}",
             "inference p99 ms": f"{self._inference_ms.percentile(99):.1f}",
+            "joint state age s": f"{age_s:.3f}" if self._joints_ns else "",
+            "observations replaced": self._worker.replaced if self._worker else 0,
+            **self._arrivals.rates,
             **self._count,
         }
-        if self._trouble:
-            return status_message("policy_node", ERROR, self._trouble, values)
+        if self._troubles:
+            return status_message("policy_node", ERROR, "; ".join(self._troubles.values()), values)
         if not self._instruction:
             return status_message("policy_node", WARN, "waiting for an instruction", values)
-        waiting = self._assembler.reason
-        return status_message(
-            "policy_node", WARN if waiting else OK, waiting or "planning", values
-        )
+        level = WARN if self._waiting else OK
+        return status_message("policy_node", level, self._waiting or "planning", values)
 
 
-def _pixels(message: Image):  # noqa: ANN202
-    return decode_raw(message.data, message.encoding, message.height, message.width, message.step)
+def _unpack(message: CompressedImage) -> Any:
+    return decode_compressed(bytes(message.data))
 
 
 def main() -> int:

@@ -1,1 +1,3 @@
-"""The border to ROS 2: conversions, QoS, DDS profile, lifecycle. With `nodes/` the only place that imports rclpy."""
+"""The border to ROS 2: conversions, QoS, DDS profile, lifecycle. With `nodes/` the only place that
+imports rclpy.
+"""

@@ -1,4 +1,6 @@
-"""Start the declared system as processes of this machine, without `launch`; end them all, whatever happens."""
+"""Start the declared system as processes of this machine, without `launch`; end them all, whatever
+happens.
+"""
 
 import ctypes
 import json
@@ -34,7 +36,8 @@ class Bringup:
         passthrough: Show the nodes' output here instead.
 
     Raises:
-        BringupError: On entering: a node ended, refused its configuration or did not answer in time.
+        BringupError: On entering: a node ended, refused its configuration or did not answer in
+            time.
     """
 
     def __init__(

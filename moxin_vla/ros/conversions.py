@@ -1,4 +1,6 @@
-"""Between ROS messages and core types. Stamps are exact in [ns]; floats cross as float64; images cross without a Python loop."""
+"""Between ROS messages and core types. Stamps are exact in [ns]; floats cross as float64; images
+cross without a Python loop.
+"""
 
 from array import array
 from collections.abc import Sequence
@@ -7,12 +9,13 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from numpy.typing import NDArray
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.errors import ObservationError, PolicyError, listed
 from moxin_vla.core.types import ActionChunk, Command
+from moxin_vla.observation.images import decode_raw
 
 
 def time_to_ns(stamp: Time | Duration) -> int:
@@ -31,13 +34,30 @@ def clock_message(time_ns: int) -> ClockMessage:
 
 
 def image_message(time_ns: int, frame_id: str, pixels: NDArray[np.uint8]) -> Image:
-    """Wrap RGB pixels (h, w, 3). `frombytes` takes 0.04 ms for 640x480; assigning an ndarray takes 60 to 120."""
+    """Wrap RGB pixels (h, w, 3). `frombytes` takes 0.04 ms for 640x480; assigning an ndarray takes
+    60 to 120.
+    """
     message = Image(encoding="rgb8", height=pixels.shape[0], width=pixels.shape[1])
     message.header.stamp, message.header.frame_id = ns_to_time(time_ns), frame_id
     message.step = pixels.shape[1] * 3
     data = array("B")
     data.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
     message.data = data
+    return message
+
+
+def camera_info_message(
+    time_ns: int, frame_id: str, shape: tuple[int, ...], fovy_deg: float
+) -> CameraInfo:
+    """Describe an ideal pinhole camera with images of `shape` (h, w, 3) and square pixels."""
+    height, width = shape[:2]
+    focal = height / 2 / float(np.tan(np.deg2rad(fovy_deg) / 2))
+    cx, cy = width / 2, height / 2
+    message = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+    message.header.stamp, message.header.frame_id = ns_to_time(time_ns), frame_id
+    message.k = [focal, 0.0, cx, 0.0, focal, cy, 0.0, 0.0, 1.0]
+    message.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    message.p = [focal, 0.0, cx, 0.0, 0.0, focal, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
     return message
 
 
@@ -51,7 +71,7 @@ def joint_state_message(
 
 
 def chunk_message(chunk: ActionChunk, joints: Sequence[str]) -> JointTrajectory:
-    """Wrap a chunk: stamped with its observation's capture time; point i is due when step i ends."""
+    """Wrap a chunk: the stamp is its observation's; point i is due when step i ends."""
     message = JointTrajectory(joint_names=list(joints))
     message.header.stamp = ns_to_time(chunk.observation_time_ns)
     for index, action in enumerate(chunk.actions):
@@ -60,6 +80,15 @@ def chunk_message(chunk: ActionChunk, joints: Sequence[str]) -> JointTrajectory:
         point.time_from_start = Duration(sec=due_ns // NS_PER_S, nanosec=due_ns % NS_PER_S)
         message.points.append(point)
     return message
+
+
+def image_pixels(message: Image) -> NDArray[np.uint8]:
+    """Return an image's pixels as RGB (h, w, 3); shares memory with the message where it can.
+
+    Raises:
+        ObservationError: The encoding is unknown, or the sizes contradict each other.
+    """
+    return decode_raw(message.data, message.encoding, message.height, message.width, message.step)
 
 
 def message_to_chunk(message: JointTrajectory, joints: Sequence[str]) -> ActionChunk:
@@ -97,7 +126,9 @@ def command_message(command: Command, joints: Sequence[str]) -> JointTrajectory:
 def message_to_command(
     message: JointTrajectory, joints: Sequence[str]
 ) -> tuple[int, NDArray[np.float64]]:
-    """Return a command's tick in [ns] and positions (D,), in [rad]; raises ObservationError if it is not one."""
+    """Return a command's tick in [ns] and positions (D,), in [rad]; raises ObservationError if it
+    is not one.
+    """
     _check_names(message, joints, ObservationError)
     if len(message.points) != 1 or len(message.points[0].positions) != len(joints):
         raise ObservationError(f"A command holds one point of {len(joints)} positions.")

@@ -11,7 +11,8 @@ def dds_environment(domain_id: int | None = None) -> dict[str, str]:
     """Return the environment for processes that use ROS.
 
     Args:
-        domain_id: A domain of its own, on this machine only; None keeps the user's domain and reach.
+        domain_id: A domain of its own, on this machine only; None keeps the user's domain and
+            reach.
     """
     environment = dict(os.environ)
     profile = str(resource_path("config/dds/fastdds.xml"))

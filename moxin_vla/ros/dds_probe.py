@@ -1,4 +1,6 @@
-"""Two ends of a measurement: how many large images get from one process to another (`python -m ... send | receive`)."""
+"""Two ends of a measurement: how many large images get from one process to another (`python -m ...
+send | receive`).
+"""
 
 import sys
 import time

@@ -1,6 +1,7 @@
 """Status and diagnostics as standard messages."""
 
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,3 +44,28 @@ class Recent:
     def percentile(self, share: float) -> float:
         """Return a percentile in 0..100; NaN without measurements."""
         return float(np.percentile(self._values, share)) if self._values else float("nan")
+
+
+class Arrivals:
+    """Counts what arrives, by name, and turns the counts into rates."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._since_s = time.monotonic()
+        self.rates: dict[str, str] = {}
+
+    def note(self, name: str) -> None:
+        """Count one arrival."""
+        self._counts[name] += 1
+
+    def measure(self) -> None:
+        """Renew `rates`, such as `{"front Hz": "20.0"}`, and count from zero again."""
+        now_s = time.monotonic()
+        passed_s = max(1e-9, now_s - self._since_s)
+        names = self.rates.keys() | {f"{name} Hz" for name in self._counts}
+        self.rates = {
+            name: f"{self._counts[name.removesuffix(' Hz')] / passed_s:.1f}"
+            for name in sorted(names)
+        }
+        self._counts.clear()
+        self._since_s = now_s

@@ -7,28 +7,44 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import (
+    LifecycleNode,
+    LifecyclePublisher,
+    LifecycleState,
+    TransitionCallbackReturn,
+)
 from rclpy.node import Node
 
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.ros.dds import apply_dds_profile
 from moxin_vla.ros.diagnostics import diagnostics_message
-from moxin_vla.ros.qos import COMMAND, LATCHED
+from moxin_vla.ros.parameters import declare_parameters
+from moxin_vla.ros.qos import COMMAND_PUBLISHER, LATCHED_PUBLISHER
 
 REFUSED = "refused to configure: "  # how a launcher finds the reason in a node's output
-_DIAGNOSTICS_PERIOD_S = 1.0
+DIAGNOSTICS_PERIOD_S = 1.0
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # runs on while simulated time stands still
 
 
 class ManagedNode(LifecycleNode):
-    """Base of policy_node and control_node; subclasses fill `setup`, `start`, `halt` and `teardown`.
+    """Base of policy_node and control_node; subclasses fill `setup`, `start`, `halt`, `teardown`.
 
-    All four run on the executor's thread. `setup` may be slow and may raise MoxinVlaError; `teardown` must bear half a setup.
+    All four run on the executor's thread. Whatever `setup` creates in ROS (publishers,
+    subscriptions, services, timers) is destroyed here; `teardown` lets go of the rest and must
+    bear half a setup.
+
+    Args:
+        name: Node name.
+        parameters: Dataclass whose fields are declared as parameters.
     """
 
-    def __init__(self, name: str, **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
+    def __init__(self, name: str, parameters: type) -> None:
+        super().__init__(name)
         self.active = False
+        self._before_setup: set[int] = set()
+        declare_parameters(self, parameters)
 
     def setup(self) -> None:
         """Read parameters, load, create publishers and subscriptions."""
@@ -41,46 +57,45 @@ class ManagedNode(LifecycleNode):
         """Stop acting; nothing may be published afterwards."""
 
     def teardown(self) -> None:
-        """Let go of everything `setup` made."""
+        """Let go of what `setup` made outside ROS."""
 
     def describe(self) -> DiagnosticStatus:
         """Return the node's present status for ~/status and /diagnostics."""
         raise NotImplementedError
 
+    def measure(self) -> None:
+        """Renew rates and ages; called before each message to /diagnostics."""
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Set up, or say why not."""
+        self._before_setup = {id(entity) for entity in self._entities()}
         try:
-            self._status_publisher = self.create_lifecycle_publisher(
-                DiagnosticStatus, "~/status", LATCHED
+            self._status_out = self.create_lifecycle_publisher(
+                DiagnosticStatus, "~/status", LATCHED_PUBLISHER
             )
-            self._diagnostics = self.create_lifecycle_publisher(
-                DiagnosticArray, "/diagnostics", COMMAND
+            self._diagnostics_out = self.create_lifecycle_publisher(
+                DiagnosticArray, "/diagnostics", COMMAND_PUBLISHER
             )
+            self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=STEADY)
             self.setup()
-        except MoxinVlaError as error:
-            self.get_logger().error(f"{REFUSED}{error}")
-            print(f"{REFUSED}{error}", file=sys.stderr, flush=True)
+        except Exception as error:
+            known = isinstance(error, MoxinVlaError)
+            refuse(str(error) if known else traceback.format_exc())
             self._release()
             return TransitionCallbackReturn.FAILURE
-        self._timer = self.create_timer(_DIAGNOSTICS_PERIOD_S, self._diagnose)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to act."""
         super().on_activate(state)
         self.active = True
-        try:
-            self.start()
-            self.publish_status()
-        except Exception:
-            self.get_logger().error(traceback.format_exc())
-            raise
+        self.start()
+        self.publish_status()
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop acting."""
-        self.halt()
-        self.active = False
+        self._silence()
         super().on_deactivate(state)
         return TransitionCallbackReturn.SUCCESS
 
@@ -91,36 +106,59 @@ class ManagedNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop for good."""
-        if self.active:
-            self.halt()
-        self.active = False
+        self._silence()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Recover to unconfigured after an unexpected error."""
-        self.get_logger().error(traceback.format_exc())
-        self.active = False
+        """Go back to unconfigured after a transition has failed unexpectedly."""
+        self.get_logger().error("a transition failed; the node is unconfigured now")
+        self._silence()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def publish_status(self) -> None:
         """Publish ~/status now, if active."""
         if self.active:
-            self._status_publisher.publish(self.describe())
+            self._status_out.publish(self.describe())
+
+    def _silence(self) -> None:
+        if self.active:
+            self.halt()
+        self.active = False
 
     def _diagnose(self) -> None:
         if self.active:
+            self.measure()
             now = self.get_clock().now().to_msg()
-            self._diagnostics.publish(diagnostics_message(now, self.describe()))
+            self._diagnostics_out.publish(diagnostics_message(now, self.describe()))
+
+    def _entities(self) -> list[Any]:
+        kinds = (self.publishers, self.subscriptions, self.services, self.timers, self.guards)
+        return [entity for kind in kinds for entity in kind]
 
     def _release(self) -> None:
         self.teardown()
-        for timer in list(self.timers):
-            self.destroy_timer(timer)
-        for subscription in list(self.subscriptions):
-            if not subscription.topic_name.endswith(("/clock", "/parameter_events")):
-                self.destroy_subscription(subscription)
+        destroyers: tuple[tuple[Any, Callable[[Any], bool]], ...] = (
+            (self.timers, self.destroy_timer),
+            (self.subscriptions, self.destroy_subscription),
+            (self.services, self.destroy_service),
+            (self.guards, self.destroy_guard_condition),
+            (self.publishers, self._destroy_publisher),
+        )
+        for entities, destroy in destroyers:
+            for entity in [e for e in entities if id(e) not in self._before_setup]:
+                destroy(entity)
+
+    def _destroy_publisher(self, publisher: Any) -> bool:
+        if isinstance(publisher, LifecyclePublisher):
+            return self.destroy_lifecycle_publisher(publisher)
+        return self.destroy_publisher(publisher)
+
+
+def refuse(reason: str) -> None:
+    """Say on stderr why this node does not run, in a form that `Bringup` finds and passes on."""
+    print(f"{REFUSED}{reason}", file=sys.stderr, flush=True)
 
 
 def run_node(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
@@ -136,7 +174,7 @@ def run_node(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except MoxinVlaError as error:
-        print(f"{REFUSED}{error}", file=sys.stderr, flush=True)
+        refuse(str(error))
         return 2
     finally:
         if node is not None:

@@ -49,7 +49,7 @@ class LifecycleClient:
         """Deactivate a node; `check` is called while waiting and may raise."""
         return self._change(name, Transition.TRANSITION_DEACTIVATE, timeout_s, check)
 
-    def _client(self, name: str):  # noqa: ANN202
+    def _client(self, name: str):
         if name not in self._clients:
             self._clients[name] = self._node.create_client(ChangeState, f"/{name}/change_state")
         return self._clients[name]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: pip install 'moxin_vla[ros]'")
-pytest.importorskip("mujoco", reason="needs the simulator: pip install 'moxin_vla[sim]'")
+pytest.importorskip("moxin_sim", reason="needs the simulator: pip install 'moxin_vla[sim]'")
 
 import rclpy
 from rclpy.context import Context

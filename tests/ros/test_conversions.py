@@ -35,7 +35,9 @@ def test_a_stamp_survives_to_the_nanosecond(time_ns: int) -> None:
 
 def test_a_chunk_survives_bit_for_bit(embodiment: Embodiment) -> None:
     chunk = awkward_chunk(embodiment.dof)
-    received = message_to_chunk(chunk_message(chunk, embodiment.joint_names), embodiment.joint_names)
+    received = message_to_chunk(
+        chunk_message(chunk, embodiment.joint_names), embodiment.joint_names
+    )
     assert received.observation_time_ns == chunk.observation_time_ns
     assert received.step_ns == chunk.step_ns
     assert np.array_equal(received.actions, chunk.actions)
@@ -51,7 +53,9 @@ def test_a_chunk_says_when_each_step_ends(embodiment: Embodiment) -> None:
 
 def test_a_chunk_with_nan_arrives_so_that_safety_can_refuse_it(embodiment: Embodiment) -> None:
     chunk = ActionChunk(1, 1, np.full((2, embodiment.dof), np.nan))
-    received = message_to_chunk(chunk_message(chunk, embodiment.joint_names), embodiment.joint_names)
+    received = message_to_chunk(
+        chunk_message(chunk, embodiment.joint_names), embodiment.joint_names
+    )
     assert np.all(np.isnan(received.actions))
 
 
@@ -61,9 +65,7 @@ def test_a_chunk_with_permuted_joints_is_refused_with_both_lists(embodiment: Emb
     with pytest.raises(PolicyError) as refusal:
         message_to_chunk(message, embodiment.joint_names)
     assert f"found in the message:       {', '.join(permuted)}" in str(refusal.value)
-    assert (
-        f"expected by the embodiment: {', '.join(embodiment.joint_names)}" in str(refusal.value)
-    )
+    assert f"expected by the embodiment: {', '.join(embodiment.joint_names)}" in str(refusal.value)
 
 
 def test_an_unevenly_spaced_chunk_is_refused(embodiment: Embodiment) -> None:

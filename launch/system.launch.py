@@ -3,11 +3,14 @@
 ros2 launch moxin_vla system.launch.py policy:=CHECKPOINT [simulation:=false] [dry_run:=false]
 """
 
+from collections.abc import Sequence
+
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, Node
+from launch_ros.actions import LifecycleNode, LifecycleTransition, Node
+from lifecycle_msgs.msg import Transition
 
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 from moxin_vla.core.resources import resource_path
 from moxin_vla.system import MODES, NodeDeclaration, SystemConfig, declare_system
 
@@ -53,11 +56,18 @@ def _node(declaration: NodeDeclaration) -> Node:
         "output": "screen",
     }
     if declaration.managed:
-        return LifecycleNode(namespace="", autostart=True, **common)
+        return LifecycleNode(namespace="", **common)
     return Node(**common)
 
 
-def _start(context: LaunchContext) -> list[Node]:
+def _activate(declarations: Sequence[NodeDeclaration]) -> LifecycleTransition:
+    return LifecycleTransition(
+        lifecycle_node_names=[d.name for d in declarations if d.managed],
+        transition_ids=[Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE],
+    )
+
+
+def _start(context: LaunchContext) -> list[Action]:
     value = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS}
     config = SystemConfig(
         embodiment=value["embodiment"],
@@ -68,7 +78,8 @@ def _start(context: LaunchContext) -> list[Node]:
         dry_run=value["dry_run"] == "true",
         device=value["device"],
     )
-    return [_node(declaration) for declaration in declare_system(config)]
+    declarations = declare_system(config)
+    return [*map(_node, declarations), _activate(declarations)]
 
 
 def generate_launch_description() -> LaunchDescription:

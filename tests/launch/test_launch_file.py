@@ -36,13 +36,17 @@ class LifecycleNode(Node):
 @pytest.fixture
 def launch_file(monkeypatch):
     stand_ins = {
-        "launch": {"LaunchDescription": list, "LaunchContext": dict},
+        "launch": {"LaunchDescription": list, "LaunchContext": dict, "Action": Recorded},
         "launch.actions": dict.fromkeys(
             ("DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable"), Recorded
         ),
         "launch.substitutions": {"LaunchConfiguration": Recorded},
         "launch_ros": {},
-        "launch_ros.actions": {"Node": Node, "LifecycleNode": LifecycleNode},
+        "launch_ros.actions": {
+            "Node": Node,
+            "LifecycleNode": LifecycleNode,
+            "LifecycleTransition": Recorded,
+        },
     }
     for name, contents in stand_ins.items():
         module = types.ModuleType(name)
@@ -62,16 +66,17 @@ def nodes(launch_file, **chosen):
 
 
 def test_it_starts_the_declared_nodes_with_their_parameters(launch_file):
-    started, context = nodes(launch_file)
+    (*started, transition), context = nodes(launch_file)
     config = SystemConfig(context["embodiment"], context["policy"])
     assert [n.kwargs["executable"] for n in started] == ["sim_node", "control_node", "policy_node"]
+    assert transition.kwargs["lifecycle_node_names"] == ["control_node", "policy_node"]
     for node, declared in zip(started, declare_system(config), strict=True):
         assert node.kwargs["parameters"] == [declared.parameters]
         assert isinstance(node, LifecycleNode) == declared.managed
 
 
 def test_without_simulation_there_is_no_simulator_and_no_simulated_time(launch_file):
-    started, _ = nodes(launch_file, simulation="false")
+    (*started, _), _ = nodes(launch_file, simulation="false")
     assert [n.kwargs["executable"] for n in started] == ["control_node", "policy_node"]
     assert started[0].kwargs["parameters"][0]["use_sim_time"] is False
     assert started[0].kwargs["parameters"][0]["dry_run"] is True

@@ -18,11 +18,12 @@ from moxin_sim.tasks import FAMILIES, sample_episode
 from moxin_sim.world import APPROACH_PITCH_RAD, Tabletop
 from numpy.typing import NDArray
 
+from moxin_vla.core import dataset as keys
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.protocols import EpisodeSpec, Policy
 from moxin_vla.core.types import Observation
-from moxin_vla.recording import features as keys
 from moxin_vla.recording.dataset import DatasetWriter
+from moxin_vla.recording.features import demonstration_features
 
 _LINGER_FRAMES = 2  # frames kept after success, so that holding still is shown too
 
@@ -66,7 +67,7 @@ def record_shard(
     """
     world = Tabletop(embodiment)
     expert = Expert(world)
-    declared = keys.demonstration_features(embodiment, expert.horizon)
+    declared = demonstration_features(embodiment, expert.horizon)
     fps = round(embodiment.control_rate_hz / plan.stride)
     with DatasetWriter(plan.root, declared, fps, embodiment.name, metadata) as writer:
         for index in range(plan.episodes):

@@ -60,10 +60,10 @@ def _record(args: argparse.Namespace) -> int:
     """Record shards in order; once the expert's are done, the newest checkpoint drives."""
     from moxin_sim.demonstrations import ShardPlan, record_shard
 
+    from moxin_vla.core.dataset import is_finished
     from moxin_vla.core.embodiment import load_embodiment
     from moxin_vla.policy.loading import load_policy
     from moxin_vla.policy.moxin.training.recipe import load_recipe
-    from moxin_vla.recording.dataset import is_finished
 
     recipe, embodiment = load_recipe(args.recipe).data, load_embodiment(args.embodiment)
     for index in range(recipe.max_shards):

@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from moxin_vla.core.dataset import FINISHED_MARK
 from moxin_vla.core.errors import DependencyError
-
-FINISHED_MARK = "moxin_vla.json"
 
 
 class DatasetWriter:
@@ -82,8 +81,3 @@ class DatasetWriter:
             (self._root / FINISHED_MARK).write_text(
                 json.dumps(mark, indent=2) + "\n", encoding="utf-8"
             )
-
-
-def is_finished(root: Path) -> bool:
-    """Return whether a dataset was written to its end."""
-    return (root / FINISHED_MARK).is_file()

@@ -1,24 +1,16 @@
-"""Names and shapes of what is recorded.
+"""lerobot's declaration of what demonstrations with expert labels hold."""
 
-lerobot turns every key that starts with `observation` into a policy input and every key that
-starts with `action` into a policy output, so labels and privileged facts have neutral prefixes.
-"""
-
+from moxin_vla.core.dataset import (
+    ACTION,
+    DRIVER,
+    EXPERT_CHUNK,
+    GOAL,
+    NAMED_OBJECT,
+    NAMED_OBJECT_PIXELS,
+    PROPRIO,
+    image_key,
+)
 from moxin_vla.core.embodiment import Embodiment
-
-PROPRIO = "observation.state"
-ACTION = "action"
-EXPERT_CHUNK = "expert.action_chunk"
-NAMED_OBJECT = "privileged.named_object"
-GOAL = "privileged.goal"
-NAMED_OBJECT_PIXELS = "privileged.named_object_pixels"
-# 0: the expert acted (perhaps disturbed), 1: a policy acted and the expert only labelled
-DRIVER = "record.driver"
-
-
-def image_key(camera: str) -> str:
-    """Name of a camera's images in a dataset."""
-    return f"observation.images.{camera}"
 
 
 def demonstration_features(embodiment: Embodiment, horizon: int) -> dict[str, dict]:

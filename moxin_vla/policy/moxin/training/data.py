@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from moxin_vla.core import dataset as keys
+from moxin_vla.core.dataset import is_finished
 from moxin_vla.core.errors import MoxinVlaError
-from moxin_vla.recording import features as keys
-from moxin_vla.recording.dataset import is_finished
 
 _VECTORS = {
     "proprio": keys.PROPRIO,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import yaml
 
+from moxin_vla.core.dataset import is_finished
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import MoxinVlaError, listed
 from moxin_vla.policy.moxin.checkpoint import save_checkpoint
@@ -21,7 +22,6 @@ from moxin_vla.policy.moxin.tokenizer import PromptTokenizer, build_tokenizer, l
 from moxin_vla.policy.moxin.training.data import Sampler, Shard, load_shard
 from moxin_vla.policy.moxin.training.objective import relative_chunk
 from moxin_vla.policy.moxin.training.trainer import Codec, TrainConfig, Trainer
-from moxin_vla.recording.dataset import is_finished
 
 _STATISTICS_SHARDS = 3
 _LOG_EVERY, _SAVE_EVERY = 50, 400  # steps

@@ -106,6 +106,6 @@ def _make_context(width: int, height: int) -> Any:
         backend = os.environ.get("MUJOCO_GL", "default")
         raise SimulationError(
             f"Rendering does not work with MUJOCO_GL={backend}: {error}.\n"
-            "Install the libraries of headless EGL (Debian, Ubuntu: apt-get install libegl1 "
-            "libgl1), or set MUJOCO_GL=osmesa with libosmesa6 installed. `moxin-vla doctor` checks it."
+            "Install the libraries of headless EGL (Debian: apt-get install libegl1 libgl1), or "
+            "set MUJOCO_GL=osmesa with libosmesa6 installed. `moxin-vla doctor` checks it."
         ) from error

@@ -5,10 +5,10 @@ ROS 2 nodes in separate processes.
 import argparse
 from pathlib import Path
 
+from moxin_vla.cli.evaluate import FAMILIES
 from moxin_vla.core.resources import resource_path
 
 CHECKPOINT = "checkpoints/moxin-nano-so101"
-_FAMILIES = ("touch", "pick", "place")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     config = EvaluationConfig(
         policy=str(resource_path(CHECKPOINT)),
         embodiment=resource_path("config/embodiments/so101_sim.yaml"),
-        families=_FAMILIES,
+        families=FAMILIES,
         episodes=args.episodes,
         first_seed=args.first_seed,
         over="ros",

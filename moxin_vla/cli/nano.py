@@ -8,6 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from moxin_vla.cli.evaluate import FAMILIES
+from moxin_vla.core.embodiment import Embodiment, load_embodiment
+from moxin_vla.core.errors import MoxinVlaError
+from moxin_vla.core.protocols import Policy
 from moxin_vla.core.resources import resource_path
 
 _POLL_S = 5.0
@@ -27,12 +31,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--embodiment", type=Path, default=resource_path("config/embodiments/so101_sim.yaml")
     )
+    parser.add_argument(
+        "--episodes", type=int, default=100, help="evaluated per family (default %(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes of the evaluation (default %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="torch threads for training")
     parser.add_argument(
         "--stage",
-        choices=("all", "record", "train"),
+        choices=("all", "record", "train", "evaluate"),
         default="all",
-        help="all: recorder and trainer side by side; or one of them alone",
+        help="all: recorder and trainer side by side, then the evaluation; or one of them alone",
     )
     parser.set_defaults(run=run)
 
@@ -43,12 +53,15 @@ def run(args: argparse.Namespace) -> int:
         return _record(args)
     if args.stage == "train":
         return _train(args)
+    if args.stage == "evaluate":
+        return _evaluate(args)
     recorder = subprocess.Popen([*_again(args), "--stage", "record"])
     try:
-        return _train(args)
+        _train(args)
     finally:
         recorder.terminate()
         recorder.wait()
+    return _evaluate(args)
 
 
 def _again(args: argparse.Namespace) -> list[str]:
@@ -61,8 +74,6 @@ def _record(args: argparse.Namespace) -> int:
     from moxin_sim.demonstrations import ShardPlan, record_shard
 
     from moxin_vla.core.dataset import is_finished
-    from moxin_vla.core.embodiment import load_embodiment
-    from moxin_vla.policy.loading import load_policy
     from moxin_vla.policy.moxin.training.recipe import load_recipe
 
     recipe, embodiment = load_recipe(args.recipe).data, load_embodiment(args.embodiment)
@@ -72,9 +83,7 @@ def _record(args: argparse.Namespace) -> int:
             continue
         driven = index >= recipe.expert_shards
         checkpoint = args.out / "checkpoint"
-        while driven and not (checkpoint / "config.json").is_file():
-            time.sleep(_POLL_S)
-        policy = load_policy(str(checkpoint), embodiment) if driven else None
+        policy = _newest(checkpoint, embodiment) if driven else None
         plan = ShardPlan(
             root=root,
             first_seed=recipe.first_seed + index * recipe.seeds_per_shard,
@@ -101,11 +110,22 @@ def _record(args: argparse.Namespace) -> int:
     return 0
 
 
+def _newest(checkpoint: Path, embodiment: Embodiment) -> Policy:
+    """Load the newest checkpoint; wait while there is none, or while it is being exchanged."""
+    from moxin_vla.policy.loading import load_policy
+
+    while True:
+        try:
+            return load_policy(str(checkpoint), embodiment)
+        except MoxinVlaError as error:
+            print(f"waiting for a checkpoint: {error}", flush=True)
+            time.sleep(_POLL_S)
+
+
 def _train(args: argparse.Namespace) -> int:
     import torch
     from moxin_sim import instructions
 
-    from moxin_vla.core.embodiment import load_embodiment
     from moxin_vla.policy.moxin.training.recipe import Workshop, load_recipe
 
     torch.set_num_threads(args.threads)
@@ -126,4 +146,24 @@ def _train(args: argparse.Namespace) -> int:
 
     workshop.train(show)
     print(f"checkpoint: {workshop.checkpoint}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    """Count on unseen seeds, with the listening test, and write the card."""
+    from moxin_vla.evaluation.card import write_card
+    from moxin_vla.evaluation.runner import EvaluationConfig
+    from moxin_vla.evaluation.session import evaluate
+
+    checkpoint, out = args.out / "checkpoint", args.out / "evaluation"
+    config = EvaluationConfig(
+        policy=str(checkpoint),
+        embodiment=args.embodiment,
+        families=FAMILIES,
+        episodes=args.episodes,
+        workers=args.workers,
+    )
+    evaluate(config, out, title="Evaluation of moxin-nano", listening=True)
+    write_card(checkpoint, args.out, args.recipe, out / "results.json")
+    print(f"card: {checkpoint / 'README.md'}")
     return 0

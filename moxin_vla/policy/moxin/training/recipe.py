@@ -1,6 +1,7 @@
 """The recipe of a small model: from datasets to a checkpoint, resumable at any point."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -138,9 +139,14 @@ class Workshop:
         self.export(trainer)
 
     def export(self, trainer: Trainer) -> None:
-        """Write the averaged weights as a checkpoint."""
+        """Write the averaged weights as a checkpoint: beside the last one, then in its place."""
         tokenizer = load_tokenizer(self.folder / "tokenizer.json")
-        save_checkpoint(self.checkpoint, trainer.model, self._statistics(), tokenizer)
+        fresh, old = self.folder / "checkpoint.new", self.folder / "checkpoint.old"
+        save_checkpoint(fresh, trainer.model, self._statistics(), tokenizer)
+        if self.checkpoint.exists():
+            self.checkpoint.rename(old)
+        fresh.rename(self.checkpoint)
+        shutil.rmtree(old, ignore_errors=True)
 
     def _trainer(self) -> Trainer:
         path = self.folder / "tokenizer.json"

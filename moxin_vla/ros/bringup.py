@@ -1,15 +1,16 @@
-"""Start the declared system as processes of this machine, without `launch`; end them all, whatever
-happens.
-"""
+"""Start the declared system as processes of this machine, without `launch`; end them all after."""
 
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,8 +20,9 @@ from moxin_vla.ros.dds import apply_dds_profile, dds_environment
 from moxin_vla.ros.lifecycle import REFUSED
 from moxin_vla.system import NodeDeclaration, SystemConfig, declare_system
 
-_STARTED_S, _CONFIGURED_S, _ENDED_S = 60.0, 120.0, 5.0
+_STARTED_S, _CONFIGURED_S, _ENDED_S, _SHOW_PERIOD_S = 60.0, 120.0, 5.0, 0.1
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class BringupError(MoxinVlaError):
@@ -32,8 +34,8 @@ class Bringup:
 
     Args:
         config: What to start.
-        log_folder: Where each node's output goes; a temporary folder if None.
-        passthrough: Show the nodes' output here instead.
+        log_folder: Where each node's output goes; None: a temporary folder, kept after an error.
+        passthrough: Show the nodes' output here, too.
 
     Raises:
         BringupError: On entering: a node ended, refused its configuration or did not answer in
@@ -44,19 +46,20 @@ class Bringup:
         self, config: SystemConfig, log_folder: Path | None = None, passthrough: bool = False
     ) -> None:
         self.config, self._passthrough = config, passthrough
+        self._own_logs = log_folder is None
         self._logs = log_folder or Path(tempfile.mkdtemp(prefix="moxin_vla_"))
         self._nodes = {node.name: node for node in declare_system(config)}
         self._processes: dict[str, subprocess.Popen] = {}
 
     def __enter__(self) -> "Bringup":
+        self._environment = dict(os.environ)
         apply_dds_profile(self.config.domain_id)
         self._logs.mkdir(parents=True, exist_ok=True)
+        self._catch_sigterm()
         try:
-            for node in self._nodes.values():
-                self._spawn(node)
-            self._activate([node for node in self._nodes.values() if node.managed])
-        except BaseException:
-            self.stop()
+            self._start()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 
@@ -67,6 +70,33 @@ class Bringup:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        if self._former_handler is not None:
+            signal.signal(signal.SIGTERM, self._former_handler)
+        os.environ.clear()
+        os.environ.update(self._environment)
+        if self._own_logs and kind is None:
+            shutil.rmtree(self._logs, ignore_errors=True)
+
+    def _catch_sigterm(self) -> None:
+        """Let SIGTERM unwind like Ctrl-C, so that the nodes end in order."""
+        self._former_handler = None
+        if threading.current_thread() is threading.main_thread():
+            self._former_handler = signal.signal(signal.SIGTERM, _exit_on_signal)
+
+    def _start(self) -> None:
+        from moxin_vla.ros.lifecycle_client import LifecycleClient
+
+        with LifecycleClient() as client:
+            if twins := client.running(list(self._nodes)):
+                raise BringupError(
+                    f"{', '.join(twins)} already runs in this ROS domain. End it, or choose "
+                    "another domain with ROS_DOMAIN_ID."
+                )
+            for node in self._nodes.values():
+                self._spawn(node)
+            if self._passthrough:
+                threading.Thread(target=self._show_output, daemon=True).start()
+            self._activate(client, [node for node in self._nodes.values() if node.managed])
 
     def pid(self, name: str) -> int:
         """Return a node's process id."""
@@ -77,7 +107,10 @@ class Bringup:
         self._end([name])
         self._spawn(self._nodes[name])
         if self._nodes[name].managed:
-            self._activate([self._nodes[name]])
+            from moxin_vla.ros.lifecycle_client import LifecycleClient
+
+            with LifecycleClient() as client:
+                self._activate(client, [self._nodes[name]])
 
     def ended(self) -> str:
         """Return the name of a node that is no longer running, or an empty string."""
@@ -96,65 +129,63 @@ class Bringup:
         command = [sys.executable, "-m", f"moxin_vla.nodes.{node.name}", "--ros-args"]
         for key, value in node.parameters.items():
             command += ["-p", f"{key}:={_as_yaml(value)}"]
-        log = None
-        if not self._passthrough:
-            log = (self._logs / f"{node.name}.log").open("ab")
         environment = dds_environment(self.config.domain_id) | {"PYTHONUNBUFFERED": "1"}
-        self._processes[node.name] = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT if log else None,
-            start_new_session=True,  # Ctrl-C reaches us, and we end them in order
-            preexec_fn=_die_with_parent,
-        )
-        if log:
-            log.close()
+        with (self._logs / f"{node.name}.log").open("ab") as log:
+            self._processes[node.name] = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches us, and we end them in order
+                preexec_fn=_die_with_parent,
+            )
 
-    def _activate(self, nodes: list[NodeDeclaration]) -> None:
-        from moxin_vla.ros.lifecycle_client import LifecycleClient
+    def _show_output(self) -> None:
+        """Print what the nodes append to their logs, a line at a time; runs in its own thread."""
+        shown = dict.fromkeys(self._nodes, 0)
+        while self._processes:
+            for name in shown:
+                text = self.output(name)[shown[name] :]
+                complete = text[: text.rfind("\n") + 1]
+                shown[name] += len(complete)
+                for line in complete.splitlines():
+                    print(f"[{name}] {line}", flush=True)
+            time.sleep(_SHOW_PERIOD_S)
 
-        with LifecycleClient() as client:
-            for node in nodes:
-                self._until(
-                    node.name, lambda n=node: client.reachable(n.name), _STARTED_S, "start"
-                )
-            for node in nodes:
-                if not client.configure(
-                    node.name, _CONFIGURED_S, lambda n=node: self._check(n.name)
-                ):
-                    raise BringupError(self._refusal(node.name))
-            for node in nodes:
-                if not client.activate(node.name, _STARTED_S, lambda n=node: self._check(n.name)):
-                    raise BringupError(
-                        f"{node.name} could not be activated.\n{self._tail(node.name)}"
-                    )
+    def _activate(self, client: Any, nodes: list[NodeDeclaration]) -> None:
+        for node in nodes:
+            self._until(node.name, partial(client.reachable, node.name), _STARTED_S, "start")
+        for node in nodes:
+            if not client.configure(node.name, _CONFIGURED_S, self._check):
+                raise BringupError(self._refusal(node.name))
+        for node in nodes:
+            if not client.activate(node.name, _STARTED_S, self._check):
+                raise BringupError(f"{node.name} could not be activated.\n{self._tail(node.name)}")
 
     def _until(self, name: str, condition: Any, timeout_s: float, what: str) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
-            self._check(name)
+            self._check()
             if time.monotonic() > deadline:
                 raise BringupError(
                     f"{name} did not {what} within {timeout_s:.0f} s.\n{self._tail(name)}"
                 )
             time.sleep(0.05)
 
-    def _check(self, name: str) -> None:
+    def _check(self) -> None:
         """Raise if any process has ended."""
-        for node in dict.fromkeys((name, *self._processes)):
-            code = self._processes[node].poll()
-            if code is not None:
-                raise BringupError(
-                    self._refusal(node)
-                    if REFUSED in self.output(node)
-                    else f"{node} ended with exit code {code}.\n{self._tail(node)}"
-                )
+        if not (name := self.ended()):
+            return
+        if REFUSED in self.output(name):
+            raise BringupError(self._refusal(name))
+        code = self._processes[name].returncode
+        raise BringupError(f"{name} ended with exit code {code}.\n{self._tail(name)}")
 
     def _refusal(self, name: str) -> str:
         time.sleep(0.1)  # the message is on its way to the file
         _, found, reason = self.output(name).rpartition(REFUSED)
+        reason = reason.split("\n[")[0]  # what the ROS logger may have said since
         return f"{name}: {reason.strip()}" if found else f"{name} refused.\n{self._tail(name)}"
 
     def _tail(self, name: str) -> str:
@@ -180,9 +211,13 @@ def _as_yaml(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, str) else json.dumps(str(value))
 
 
+def _exit_on_signal(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def _die_with_parent() -> None:
     """Ask the kernel to end this child when its parent dies, even by SIGKILL (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() == 1:
             os._exit(1)

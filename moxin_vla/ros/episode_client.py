@@ -84,7 +84,7 @@ class EpisodeClient:
         report = self._set_up(spec)
         for client in self._resets:
             self._reset(client, report.published_ns)
-        self._tell(spec.instruction)
+        self.tell(spec.instruction)
         episode = self.recorder.start(spec, report)
         self._call(self._pause, SetBool.Request(data=False))
         return episode
@@ -103,6 +103,22 @@ class EpisodeClient:
         self.recorder.stop()
         return episode
 
+    def tell(self, instruction: str) -> None:
+        """Publish the instruction until policy_node's status shows it.
+
+        Raises:
+            MoxinVlaError: It never does.
+        """
+        self.recorder.policy = {}  # what it said before may be of a process that is gone
+        deadline, again = time.monotonic() + _SERVICE_S, 0.0
+        while self.recorder.policy.get("instruction") != instruction:
+            if time.monotonic() > again:
+                self._instruction.publish(String(data=instruction))
+                again = time.monotonic() + 0.25
+            self.spin_once(0.05)
+            if time.monotonic() > deadline:
+                raise MoxinVlaError(f"policy_node did not take the instruction '{instruction}'.")
+
     def spin_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Handle messages until a condition holds; returns whether it does.
 
@@ -113,12 +129,13 @@ class EpisodeClient:
         while not condition():
             if time.monotonic() > min(deadline, moved + _STALL_S):
                 return False
-            self._spin_once()
+            self.spin_once()
             if self.recorder.report is not seen:
                 moved, seen = time.monotonic(), self.recorder.report
         return True
 
-    def _spin_once(self, timeout_s: float = 0.1) -> None:
+    def spin_once(self, timeout_s: float = 0.1) -> None:
+        """Handle one message, if one arrives in time."""
         self._executor.spin_once(timeout_sec=timeout_s)
         self._check()
 
@@ -145,18 +162,7 @@ class EpisodeClient:
         while seen_ns(self._call(client, Trigger.Request())) < published_ns:
             if time.monotonic() > deadline:
                 return
-            self._spin_once(0.02)
-
-    def _tell(self, instruction: str) -> None:
-        """Publish the instruction until policy_node's status shows it."""
-        deadline, again = time.monotonic() + _SERVICE_S, 0.0
-        while self.recorder.policy.get("instruction") != instruction:
-            if time.monotonic() > again:
-                self._instruction.publish(String(data=instruction))
-                again = time.monotonic() + 0.25
-            self._spin_once(0.05)
-            if time.monotonic() > deadline:
-                raise MoxinVlaError(f"policy_node did not take the instruction '{instruction}'.")
+            self.spin_once(0.02)
 
     def _call(self, client: Any, request: Any) -> Any:
         self._wait(client.service_is_ready, f"the service {client.srv_name}")
@@ -167,7 +173,7 @@ class EpisodeClient:
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _SERVICE_S
         while not condition():
-            self._spin_once(0.05)
+            self.spin_once(0.05)
             if time.monotonic() > deadline:
                 raise MoxinVlaError(f"Waited {_SERVICE_S:.0f} s in vain for {what}.")
 

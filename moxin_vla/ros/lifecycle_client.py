@@ -1,14 +1,17 @@
 """Drives managed nodes of other processes through their transitions."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+
+_DISCOVERY_S, _ANSWER_S = 0.5, 2.0
 
 
 class LifecycleClient:
@@ -36,6 +39,25 @@ class LifecycleClient:
     def reachable(self, name: str) -> bool:
         """Return whether the node's transition service is there."""
         return self._client(name).service_is_ready()
+
+    def running(self, names: Sequence[str]) -> list[str]:
+        """Return which of these nodes live in the domain now; takes half a second.
+
+        A node that was killed stays in the graph for a while, so those found are asked.
+        """
+        deadline = time.monotonic() + _DISCOVERY_S
+        while time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.05)
+        found = [name for name in names if name in self._node.get_node_names()]
+        return [name for name in found if self._answers(name)]
+
+    def _answers(self, name: str) -> bool:
+        client = self._node.create_client(GetParameters, f"/{name}/get_parameters")
+        future = client.call_async(GetParameters.Request())
+        deadline = time.monotonic() + _ANSWER_S
+        while not future.done() and time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.05)
+        return future.done()
 
     def configure(self, name: str, timeout_s: float, check: Callable[[], None]) -> bool:
         """Configure a node; `check` is called while waiting and may raise."""

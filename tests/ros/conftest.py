@@ -65,11 +65,15 @@ class Listener:
         self.node.create_subscription(kind, topic, heard.append, qos)
         return heard
 
+    def spin_once(self) -> None:
+        """Handle one message, if one is there."""
+        self._executor.spin_once(timeout_sec=0.05)
+
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
         """Handle messages until a condition holds; fail with `what` if it never does."""
         deadline = time.monotonic() + timeout_s
         while not (result := condition()):
-            self._executor.spin_once(timeout_sec=0.05)
+            self.spin_once()
             assert time.monotonic() < deadline, f"never happened within {timeout_s} s: {what}"
         return result
 

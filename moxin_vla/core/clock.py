@@ -1,5 +1,6 @@
-"""Injected time. Stamps are integer nanoseconds; nothing in the control path asks the operating
-system.
+"""Injected time. Stamps are integer nanoseconds.
+
+Nothing in the control path asks the operating system.
 """
 
 import time
@@ -22,8 +23,9 @@ class Clock(Protocol):
 
 
 class SteadyClock:
-    """The monotonic clock of this machine: for watchdogs, which must run on when simulated time
-    stands still.
+    """The monotonic clock of this machine.
+
+    For watchdogs, which must run on when simulated time stands still.
     """
 
     def now_ns(self) -> int:

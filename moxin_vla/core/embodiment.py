@@ -1,7 +1,9 @@
-"""The embodiment: everything that robot, data and checkpoint must agree on, read from one YAML
-file and checked at start.
+"""The embodiment: everything that robot, data and checkpoint must agree on.
+
+Read from one YAML file and checked at start.
 """
 
+import math
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
@@ -18,8 +20,9 @@ from moxin_vla.core.types import frozen_array
 
 
 class ActionSpace(Enum):
-    """How a checkpoint for this robot expresses its actions; the runtime always sees absolute
-    joint positions.
+    """How a checkpoint for this robot expresses its actions.
+
+    The runtime always sees absolute joint positions.
     """
 
     JOINT_POSITION = "joint_position"
@@ -69,14 +72,19 @@ class Gripper:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A camera by name, the topic its images arrive on, and the size the policy is given, in
-    pixels.
-    """
+    """A camera: its name, the topic its images arrive on, the size the policy gets in pixels."""
 
     name: str
     topic: str
     width: int
     height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise EmbodimentError(
+                f"Camera '{self.name}': width and height must be at least 1 pixel. "
+                f"Got: {self.width}x{self.height}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +94,19 @@ class Watchdog:
     proprio_max_age_s: float
     camera_max_age_s: float
 
+    def __post_init__(self) -> None:
+        for label in ("proprio_max_age_s", "camera_max_age_s"):
+            if not getattr(self, label) > 0:
+                raise EmbodimentError(
+                    f"watchdog: {label} must be positive. Got: {getattr(self, label)}"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class Embodiment:
-    """A robot as the whole stack sees it. Joint order is the order of proprio, actions and
-    commands.
+    """A robot as the whole stack sees it.
+
+    Joint order is the order of proprio, actions and commands.
     """
 
     name: str
@@ -157,8 +173,10 @@ class Embodiment:
         return frozen_array([joint.velocity for joint in self.joints])
 
     def camera(self, name: str) -> Camera:
-        """Return the camera called `name`; raise EmbodimentError with the known ones if there is
-        none.
+        """Return the camera called `name`.
+
+        Raises:
+            EmbodimentError: There is none; lists the known ones.
         """
         for camera in self.cameras:
             if camera.name == name:
@@ -187,6 +205,14 @@ class Embodiment:
                 f"Policy '{spec.name}' was trained at {spec.control_rate_hz} Hz. "
                 f"Embodiment '{self.name}' runs at {self.control_rate_hz} Hz."
             )
+
+
+_SCALARS = {
+    str: (str, "text"),
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a finite number"),
+}
 
 
 def load_embodiment(path: str | Path) -> Embodiment:
@@ -232,7 +258,7 @@ def _section(kind: type, raw: Any, where: str) -> Any:
         position = values["position"]
         if not isinstance(position, list) or len(position) != 2:
             raise EmbodimentError(f"{where}: position must be [lower, upper]. Got: {position!r}")
-        values["position"] = (float(position[0]), float(position[1]))
+        values["position"] = tuple(_scalar(float, v, f"{where}: position") for v in position)
     return kind(**values)
 
 
@@ -244,7 +270,17 @@ def _checked_fields(kind: type, raw: Any, where: str) -> dict[str, Any]:
         raise EmbodimentError(f"{where}: missing {listed(missing)}")
     if unknown := [name for name in raw if name not in names]:
         raise EmbodimentError(f"{where}: unknown {listed(unknown)}. Known: {listed(names)}")
-    return dict(raw)
+    kinds = {field.name: field.type for field in fields(kind) if field.type in _SCALARS}
+    return raw | {name: _scalar(kinds[name], raw[name], f"{where}: {name}") for name in kinds}
+
+
+def _scalar(kind: Any, value: Any, where: str) -> Any:
+    """Return `value` if it is a scalar of `kind`; YAML reads 1e3 as text and `on` as a bool."""
+    accepted, words = _SCALARS[kind]
+    fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+    if not fits or (kind is float and not math.isfinite(value)):
+        raise EmbodimentError(f"{where} must be {words}. Got: {value!r}")
+    return kind(value)
 
 
 def _choice(kind: type[Enum], value: Any, where: str) -> Any:

@@ -51,16 +51,20 @@ class Policy(Protocol):
         ...
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Return the plan for `observation`. Deterministic: the same observation after `reset`
-        gives the same chunk.
+        """Return the plan for `observation`.
+
+        Deterministic: the same observation after `reset` gives the same chunk.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """A target after the limits: `positions` of shape (D,) in [rad], and the names of the limits
-    that changed it.
+    """A target after the limits.
+
+    Attributes:
+        positions: Joint position targets, shape (D,), in [rad].
+        limited: Names of the limits that changed the target.
     """
 
     positions: NDArray[np.float64]  # (D,)
@@ -112,8 +116,9 @@ class EpisodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeStatus:
-    """How an episode stands. `failure` says in words what went wrong, such as 'moved the blue
-    cube'; empty if nothing did.
+    """How an episode stands.
+
+    `failure` says in words what went wrong, such as 'moved the blue cube'; empty if nothing did.
     """
 
     step: int
@@ -128,13 +133,16 @@ class EpisodeStatus:
 
 
 class World(Protocol):
-    """A robot and its surroundings that stand still between steps: the simulator, driven by one
-    thread.
+    """A robot and its surroundings that stand still between steps: the simulator.
+
+    Driven by one thread.
     """
 
     def reset(self, episode: EpisodeSpec) -> None:
-        """Set up the scene of `episode` and put the arm home. Raises SimulationError for an
-        unknown family or instruction.
+        """Set up the scene of `episode` and put the arm home.
+
+        Raises:
+            SimulationError: The family or the instruction is unknown.
         """
         ...
 

@@ -70,22 +70,20 @@ class Observation:
         object.__setattr__(
             self,
             "images",
-            MappingProxyType({k: _readonly_view(v) for k, v in self.images.items()}),
+            MappingProxyType({k: _readonly(v) for k, v in self.images.items()}),
         )
 
 
-def _readonly_view(array: NDArray) -> NDArray:
-    view = array.view()
-    view.setflags(write=False)
-    return view
+def _readonly(array: NDArray) -> NDArray:
+    """Copy an image that someone could still write to; one that is read-only already is kept."""
+    return frozen_array(array, np.uint8) if array.flags.writeable else array
 
 
 @dataclass(frozen=True, slots=True)
 class ActionChunk:
     """A policy's plan: absolute joint position targets on the clock.
 
-    Step i is the target commanded during `[observation_time_ns + i * step_ns, observation_time_ns
-    + (i + 1) * step_ns)`.
+    Step i is the target commanded for `step_ns` from `observation_time_ns + i * step_ns` on.
 
     Attributes:
         observation_time_ns: Capture time of the observation the plan was made from, in [ns].

@@ -1,0 +1,98 @@
+"""The timeline plays the newest accepted chunk by the clock."""
+
+import numpy as np
+import pytest
+
+from moxin_vla.core.types import ActionChunk, CommitReason
+from moxin_vla.runtime.timeline import Timeline
+
+STEP = 50
+
+
+def chunk(observed_ns, steps=4, dof=2, step_ns=STEP, base=0.0):
+    """Return a chunk whose step i is all `base + i`."""
+    return ActionChunk(observed_ns, step_ns, base + np.arange(steps)[:, None] * np.ones(dof))
+
+
+@pytest.fixture
+def timeline():
+    return Timeline(dof=2, step_ns=STEP)
+
+
+def played(timeline, now_ns):
+    action = timeline.sample(now_ns)
+    return None if action is None else action.positions[0]
+
+
+def test_an_empty_timeline_is_starved(timeline):
+    assert timeline.sample(0) is None
+    assert timeline.steps_left(0) == 0
+    assert timeline.observation_time_ns is None
+
+
+def test_each_step_lasts_from_its_tick_until_the_next(timeline):
+    timeline.commit(chunk(100), 100)
+    times = [99, 100, 149, 150, 199, 200, 299, 300]
+    assert [played(timeline, t) for t in times] == [None, 0, 0, 1, 1, 2, 3, None]
+    assert [timeline.steps_left(t) for t in times] == [0, 4, 4, 3, 3, 2, 1, 0]
+
+
+def test_an_action_carries_the_time_it_is_for(timeline):
+    timeline.commit(chunk(100), 100)
+    assert timeline.sample(170).time_ns == 170
+
+
+def test_steps_that_have_passed_are_trimmed(timeline):
+    verdict = timeline.commit(chunk(100), 220)
+    assert verdict.accepted and verdict.trimmed_steps == 2
+    assert played(timeline, 220) == 2
+
+
+def test_a_newer_chunk_takes_over_at_once(timeline):
+    timeline.commit(chunk(100), 100)
+    assert timeline.commit(chunk(150, base=10.0), 170).accepted
+    assert played(timeline, 170) == 10.0
+    assert timeline.observation_time_ns == 150
+
+
+def test_a_new_plan_from_the_same_observation_replaces_the_old(timeline):
+    timeline.commit(chunk(100), 100)
+    assert timeline.commit(chunk(100, base=10.0), 150).accepted
+    assert played(timeline, 150) == 11.0
+
+
+def with_nan():
+    actions = np.zeros((4, 2))
+    actions[3, 1] = np.nan
+    return ActionChunk(150, STEP, actions)
+
+
+@pytest.mark.parametrize(
+    ("offered", "reason"),
+    [
+        (chunk(150, dof=3), CommitReason.WRONG_SHAPE),
+        (chunk(150, step_ns=STEP + 1), CommitReason.WRONG_STEP),
+        (with_nan(), CommitReason.NOT_FINITE),
+        (chunk(201), CommitReason.FROM_THE_FUTURE),
+        (chunk(99), CommitReason.OUT_OF_ORDER),
+        (chunk(150, steps=1), CommitReason.STALE),
+    ],
+)
+def test_a_refused_chunk_leaves_no_trace(timeline, offered, reason):
+    timeline.commit(chunk(100), 100)
+    verdict = timeline.commit(offered, 200)
+    assert verdict.reason is reason and not verdict.accepted
+    assert played(timeline, 200) == 2
+    assert timeline.observation_time_ns == 100
+
+
+def test_a_chunk_is_stale_from_the_moment_its_last_step_ends(timeline):
+    assert timeline.commit(chunk(100), 300).reason is CommitReason.STALE
+    assert timeline.commit(chunk(100), 299).accepted
+
+
+def test_reset_forgets_the_chunk(timeline):
+    timeline.commit(chunk(100), 100)
+    timeline.reset()
+    assert timeline.sample(100) is None
+    assert timeline.commit(chunk(50), 100).accepted

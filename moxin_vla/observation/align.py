@@ -52,7 +52,8 @@ def align(
     """Find the newest moment that every camera and the joints have seen.
 
     Args:
-        images: One buffer per camera; every one of them must contribute.
+        images: One buffer per camera; every one of them must contribute. Without any, each joint
+            state is a moment of its own.
         joints: Joint positions, shape (D,), in [rad].
         tolerance_ns: Largest spread of the stamps of one image set, in [ns].
         proprio_max_age_ns: Oldest joint state that fits an image, in [ns].
@@ -60,10 +61,14 @@ def align(
     found = newest_set(images, tolerance_ns)
     if isinstance(found, Gap):
         return found
-    time_ns = min(entry.time_ns for entry in found.values())
+    newest = joints.newest()
+    if newest is None:
+        return Gap("no joint state yet")
+    time_ns = min((entry.time_ns for entry in found.values()), default=newest.time_ns)
     proprio = joints.as_of(time_ns)
     if proprio is None:
-        return Gap(_no_proprio(joints, time_ns))
+        newer_s = _s(newest.time_ns - time_ns)
+        return Gap(f"no joint state as old as the images: the newest is {newer_s} newer")
     if time_ns - proprio.time_ns > proprio_max_age_ns:
         return Gap(
             f"proprio is stale: {_s(time_ns - proprio.time_ns)} older than the images, "
@@ -77,6 +82,8 @@ def newest_set(images: Images, tolerance_ns: int) -> ImageSet | Gap:
     newest = {name: buffer.newest() for name, buffer in images.items()}
     if missing := [name for name, entry in newest.items() if entry is None]:
         return Gap(f"no image yet from: {listed(missing)}")
+    if not images:
+        return {}
     stamps = {name: entry.time_ns for name, entry in newest.items() if entry is not None}
     slowest = min(stamps, key=lambda name: stamps[name])
     for anchor in reversed(list(images[slowest])):
@@ -88,15 +95,6 @@ def newest_set(images: Images, tolerance_ns: int) -> ImageSet | Gap:
     lag_ns = max(stamps.values()) - stamps[slowest]
     return Gap(
         f"images do not match: '{slowest}' is {_s(lag_ns)} behind, allowed {_s(tolerance_ns)}"
-    )
-
-
-def _no_proprio(joints: StampedBuffer[NDArray[np.float64]], time_ns: int) -> str:
-    newest = joints.newest()
-    if newest is None:
-        return "no joint state yet"
-    return (
-        f"no joint state as old as the images: the newest is {_s(newest.time_ns - time_ns)} newer"
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from moxin_vla.core.errors import MoxinVlaError, listed
+
 MODES = ("realtime", "lockstep")
 
 
@@ -37,7 +39,9 @@ class SystemConfig:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"Unknown mode '{self.mode}'. Choose from: {', '.join(MODES)}")
+            raise MoxinVlaError(f"Unknown mode '{self.mode}'. Choose from: {listed(MODES)}")
+        if self.mode == "lockstep" and not self.simulation:
+            raise MoxinVlaError("A robot does not wait: lockstep needs the simulator.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,11 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
     lockstep = config.mode == "lockstep"
     embodiment = str(Path(config.embodiment).resolve())
     policy = config.policy if ":" in config.policy else str(Path(config.policy).resolve())
-    shared = {"embodiment": embodiment, "execution_horizon": config.execution_horizon}
+    shared = {
+        "embodiment": embodiment,
+        "execution_horizon": config.execution_horizon,
+        "use_sim_time": config.simulation,
+    }
     nodes = [
         NodeDeclaration(
             "control_node",
@@ -69,7 +77,6 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
                 **shared,
                 "lockstep": lockstep,
                 "dry_run": config.dry_run,
-                "use_sim_time": config.simulation and not lockstep,
             },
             managed=True,
         ),

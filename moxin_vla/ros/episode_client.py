@@ -28,7 +28,7 @@ from moxin_vla.ros.resets import seen_ns
 
 _SERVICE_S = 10.0
 _DRAINED_S = 1.0  # a node that has not got a message after so long will not get it
-_LAST_MESSAGES_S = 1.0
+_QUIET_S = 0.3  # after the end of an episode: nothing new for so long is all there is
 _STALL_S = 30.0  # no message of the episode for this long: it can't go on
 
 
@@ -98,8 +98,8 @@ class EpisodeClient:
                 f"the episode stood still for {_STALL_S:.0f} s or took {timeout_s:.0f} s; "
                 f"control_node: {self.recorder.control.get('reason') or 'no status'}"
             )
-        else:  # the last messages of other topics may be on their way
-            self.spin_until(lambda: _complete(episode), _LAST_MESSAGES_S)
+        else:
+            self._hear_out(episode)
         self.recorder.stop()
         return episode
 
@@ -138,6 +138,14 @@ class EpisodeClient:
         """Handle one message, if one arrives in time."""
         self._executor.spin_once(timeout_sec=timeout_s)
         self._check()
+
+    def _hear_out(self, episode: RosEpisode) -> None:
+        """Wait for what is still on its way from other topics, as long as something comes."""
+        heard, since = -1, time.monotonic()
+        while not _complete(episode) and time.monotonic() - since < _QUIET_S:
+            self.spin_once(0.05)
+            if (now_heard := _heard(episode)) != heard:
+                heard, since = now_heard, time.monotonic()
 
     def _set_up(self, spec: EpisodeSpec) -> Any:
         """Reset the simulator to `spec`; returns its report of the new episode."""
@@ -179,11 +187,17 @@ class EpisodeClient:
 
 
 def _complete(episode: RosEpisode) -> bool:
-    """Return whether every tick of an ended episode has been heard of."""
-    steps = episode.status.step
+    """Return whether every tick and every plan of an ended episode has been heard of."""
+    steps, control = episode.status.step, episode.control
+    offered = sum(int(n) for k, n in control.items() if k == "commits" or k.startswith("rejected"))
     return (
         len(episode.proprio) >= steps
         and len(episode.commands) >= steps
-        and int(episode.control.get("ticks", 0)) >= steps
-        and len(episode.inference_ms) >= len(episode.chunks)
+        and int(control.get("ticks", 0)) >= steps
+        and len(episode.inference_ms) >= len(episode.chunks) >= offered
     )
+
+
+def _heard(episode: RosEpisode) -> int:
+    kinds = (episode.proprio, episode.commands, episode.chunks, episode.inference_ms)
+    return sum(len(kind) for kind in kinds)

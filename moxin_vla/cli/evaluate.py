@@ -53,6 +53,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--videos", type=int, default=3, help="filmed episodes per family (default %(default)s)"
     )
+    parser.add_argument(
+        "--failure-videos",
+        type=int,
+        default=3,
+        help="failures per family played again for the camera, in process (default %(default)s)",
+    )
     parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
     parser.add_argument(
         "--embodiment",
@@ -71,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write the report; returns the exit code."""
-    from moxin_vla.evaluation.runner import EvaluationConfig
+    from moxin_vla.evaluation.config import EvaluationConfig
     from moxin_vla.evaluation.session import evaluate
 
     config = EvaluationConfig(
@@ -85,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         mode=args.mode,
         workers=args.workers,
         videos=args.videos,
+        failure_videos=args.failure_videos,
         device=args.device,
     )
     evaluate(

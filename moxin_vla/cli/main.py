@@ -15,6 +15,14 @@ from moxin_vla.cli import bringup, demo, doctor, evaluate, nano
 from moxin_vla.core.errors import MoxinVlaError
 
 _VERBS = (demo, evaluate, bringup, nano, doctor)
+# What a verb may find missing, and the extra that brings it.
+_EXTRA_OF = {
+    **dict.fromkeys(("mujoco", "so101_nexus", "gymnasium", "trimesh"), "sim"),
+    **dict.fromkeys(("torch", "safetensors", "tokenizers"), "policy"),
+    **dict.fromkeys(("rclpy", "sensor_msgs", "trajectory_msgs", "std_srvs"), "ros"),
+    **dict.fromkeys(("diagnostic_msgs", "rosgraph_msgs", "lifecycle_msgs"), "ros"),
+    **dict.fromkeys(("lerobot", "datasets", "av"), "data"),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,6 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             traceback.print_exc()
         print(f"moxin-vla: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+        if extra is None or args.debug:
+            raise
+        print(
+            f"moxin-vla: {error.name} is not installed. "
+            f"Install it with: pip install 'moxin_vla[{extra}]'",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         return 130

@@ -3,19 +3,23 @@
 import bisect
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moxin_vla.core.embodiment import Embodiment, load_embodiment
+from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.core.protocols import EpisodeSpec
-from moxin_vla.evaluation.rollout import EpisodeResult
-from moxin_vla.evaluation.runner import EvaluationConfig
+from moxin_vla.evaluation.config import EvaluationConfig
+from moxin_vla.evaluation.rollout import EpisodeResult, broken_episode
 from moxin_vla.ros.bringup import Bringup, BringupError
 from moxin_vla.ros.episode_client import EpisodeClient, RosEpisode
 from moxin_vla.system import SystemConfig
 
+_NEW_SYSTEMS = 3  # after a node has ended; more means that it will end again
+_SHOWN_OUTPUT = 1500  # characters of what a node printed last
 _PRIVATE_DOMAINS = (60, 100)  # clear of the default, and low enough for every platform's ports
 
 
@@ -30,10 +34,33 @@ def run_over_ros(
 ) -> Iterator[EpisodeResult]:
     """Bring the system up, play the episodes, yield each result as it ends.
 
+    An episode in which a node ends is a failure; the next one gets a new system, up to
+    `_NEW_SYSTEMS` times. After that the rest are failures that were not played.
+
     Raises:
-        BringupError: A node could not be started, or ended while episodes ran.
+        BringupError: The system can't be brought up at all.
     """
     embodiment = load_embodiment(config.embodiment)
+    waiting, systems = deque(episodes), 0
+    while waiting and systems <= _NEW_SYSTEMS:
+        try:
+            yield from _on_one_system(config, embodiment, waiting)
+        except BringupError as error:  # of bringing up; one of an episode is in its result
+            if not systems:
+                raise
+            reason = f"not played: the system could not be brought up again: {error}"
+            break
+        systems += 1
+    else:
+        reason = f"not played: a node ended in each of {systems} systems before"
+    for spec, _ in waiting:
+        yield broken_episode(spec, embodiment, reason)
+
+
+def _on_one_system(
+    config: EvaluationConfig, embodiment: Embodiment, waiting: deque[tuple[EpisodeSpec, bool]]
+) -> Iterator[EpisodeResult]:
+    """Take episodes from `waiting` and play them, until none is left or a node ends."""
     system_config = SystemConfig(
         embodiment=config.embodiment,
         policy=config.policy,
@@ -46,15 +73,24 @@ def run_over_ros(
 
         def check() -> None:
             if name := system.ended():
-                raise BringupError(
-                    f"{name} ended while an episode ran.\n{system.output(name)[-1500:]}"
-                )
+                output = system.output(name)[-_SHOWN_OUTPUT:]
+                raise BringupError(f"{name} ended while an episode ran.\n{output}")
 
         with EpisodeClient(embodiment, check) as client:
-            for spec, video in episodes:
-                started = time.perf_counter()
-                episode = client.run(spec, video)
-                yield to_result(episode, embodiment, time.perf_counter() - started)
+            while waiting and not system.ended():
+                spec, video = waiting.popleft()
+                yield _play(client, embodiment, spec, video)
+
+
+def _play(
+    client: EpisodeClient, embodiment: Embodiment, spec: EpisodeSpec, video: bool
+) -> EpisodeResult:
+    started = time.perf_counter()
+    try:
+        episode = client.run(spec, video)
+    except MoxinVlaError as broken:  # counted and shown, never dropped
+        return broken_episode(spec, embodiment, f"{type(broken).__name__}: {broken}")
+    return to_result(episode, embodiment, time.perf_counter() - started)
 
 
 def to_result(episode: RosEpisode, embodiment: Embodiment, wall_s: float) -> EpisodeResult:
@@ -70,8 +106,8 @@ def to_result(episode: RosEpisode, embodiment: Embodiment, wall_s: float) -> Epi
         spec=episode.spec,
         status=episode.status,
         step_ns=step_ns,
-        proprio=np.array([episode.proprio[times[i]] for i in played]),
-        commands=np.array([commands[i] for i in played]),
+        proprio=_rows([episode.proprio[times[i]] for i in played], embodiment),
+        commands=_rows([commands[i] for i in played], embodiment),
         chunks=[
             (round((c.observation_time_ns - first) / step_ns), c.actions) for c in episode.chunks
         ],
@@ -82,6 +118,10 @@ def to_result(episode: RosEpisode, embodiment: Embodiment, wall_s: float) -> Epi
         frames=episode.frames,
         frame_steps=2,
     )
+
+
+def _rows(vectors: list[NDArray[np.float64]], embodiment: Embodiment) -> NDArray[np.float64]:
+    return np.array(vectors, float).reshape(-1, embodiment.dof)
 
 
 def _command_at(episode: RosEpisode, time_ns: int) -> NDArray[np.float64] | None:

@@ -2,6 +2,7 @@
 planned.
 """
 
+import html
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ def joint_plots(result: EpisodeResult, joints: Sequence[str]) -> str:
     """Return one small SVG per joint: time in [s] to the right, angle in [rad] upwards."""
     if not len(result.proprio):
         return ""
-    return "".join(_joint_plot(result, index, name) for index, name in enumerate(joints))
+    return "".join(_joint_plot(result, i, html.escape(name)) for i, name in enumerate(joints))
 
 
 def _joint_plot(result: EpisodeResult, joint: int, name: str) -> str:

@@ -1,6 +1,7 @@
 """results.json and a report.html that needs nothing but a browser."""
 
 import base64
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,35 +12,20 @@ from typing import Any
 import numpy as np
 
 from moxin_vla.core.embodiment import Embodiment
-from moxin_vla.evaluation.listening import Listening
+from moxin_vla.evaluation.listening import summarise_listening
 from moxin_vla.evaluation.plots import joint_plots
-from moxin_vla.evaluation.provenance import provenance
 from moxin_vla.evaluation.rollout import EpisodeResult
-from moxin_vla.evaluation.runner import EvaluationConfig
-from moxin_vla.evaluation.statistics import Summary, by_family
-from moxin_vla.evaluation.video import encode_mp4
+from moxin_vla.evaluation.statistics import (
+    Summary,
+    by_family,
+    interventions,
+    percent,
+    percent_range,
+)
+from moxin_vla.evaluation.video import NO_VIDEO, can_encode, encode_mp4
 
 SCHEMA = 1
 _DETAILED = 60  # episodes with plots; the failures come first
-
-
-def settings(
-    config: EvaluationConfig, embodiment: Embodiment, fingerprint: str
-) -> list[tuple[str, str]]:
-    """Return everything that determines the result, as (name, value)."""
-    seeds = config.seeds
-    rows = {
-        "policy": config.policy,
-        "policy fingerprint": fingerprint or "none",
-        "embodiment": embodiment.name,
-        "families": ", ".join(config.families),
-        "seeds per family": f"{seeds.start} to {seeds.stop - 1}",
-        "control rate": f"{embodiment.control_rate_hz:g} Hz",
-        "execution horizon": f"{config.execution_horizon} steps",
-        "run": "in one process" if config.over == "inprocess" else f"over ROS 2, {config.mode}",
-        **provenance(),
-    }
-    return [(name, str(value)) for name, value in rows.items()]
 
 
 def write_json(
@@ -47,17 +33,20 @@ def write_json(
     rows: Sequence[Summary],
     results: Sequence[EpisodeResult],
     determined: Sequence[tuple[str, str]],
-    listening: Listening | None = None,
+    paired: Sequence[EpisodeResult] | None = None,
 ) -> None:
-    """Write every number of an evaluation."""
+    """Write every number of an evaluation; `paired` are the second runs of the listening test."""
     content = {
         "schema": SCHEMA,
         "settings": dict(determined),
         "summary": [asdict(row) for row in rows],
-        "listening": asdict(listening) if listening else None,
+        "listening": None if paired is None else asdict(summarise_listening(paired)),
+        "control_loop": interventions(results),
         "episodes": [_episode_json(result) for result in results],
+        "paired_episodes": [_episode_json(result) for result in paired or ()],
     }
-    path.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(_plain(content), indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _episode_json(result: EpisodeResult) -> dict[str, Any]:
@@ -65,12 +54,34 @@ def _episode_json(result: EpisodeResult) -> dict[str, Any]:
         **asdict(result.spec),
         "success": result.success,
         "failure": result.failure,
+        "error": result.error,
         "steps": result.status.step,
         "horizon": result.status.horizon,
+        "sim_s": result.sim_s,
         "wall_s": round(result.wall_s, 3),
         "inference_ms": [round(ms, 3) for ms in result.inference_ms],
+        "plan_ticks": [tick for tick, _ in result.chunks],
+        "trajectory": _trajectory_hash(result),
         "control_loop": result.loop,
     }
+
+
+def _trajectory_hash(result: EpisodeResult) -> str:
+    """Return a hash of what was measured and commanded: equal means bit-identical."""
+    parts = (np.ascontiguousarray(part).tobytes() for part in (result.proprio, result.commands))
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def milliseconds(value: float) -> str:
+    """Write a time in [ms] with as many digits as it needs."""
+    return "-" if not np.isfinite(value) else f"{value:.{1 if value < 10 else 0}f} ms"
+
+
+def worth_saying(counts: dict[str, int]) -> str:
+    """Write in words what the control loop had to do beyond playing chunks."""
+    usual = ("ticks", "commits")
+    said = [f"{k.replace('_', ' ')} {v}" for k, v in counts.items() if v and k not in usual]
+    return ", ".join(said) or "no interventions"
 
 
 def _plain(value: Any) -> Any:
@@ -90,7 +101,7 @@ def write_html(
     embodiment: Embodiment,
     results: Sequence[EpisodeResult],
     determined: Sequence[tuple[str, str]],
-    listening: Listening | None = None,
+    paired: Sequence[EpisodeResult] | None = None,
 ) -> None:
     """Write the report; videos and plots are inside the file."""
     from jinja2 import Environment, PackageLoader, select_autoescape
@@ -98,6 +109,11 @@ def write_html(
     environment = Environment(
         loader=PackageLoader("moxin_vla.evaluation"), autoescape=select_autoescape(["html.j2"])
     )
+    environment.filters |= {
+        "ms": milliseconds,
+        "percent": percent,
+        "percent_range": percent_range,
+    }
     reasons = Counter(result.failure for result in results if not result.success)
     by_interest = sorted(
         range(len(results)), key=lambda i: (results[i].success, not results[i].frames)
@@ -105,14 +121,17 @@ def write_html(
     detailed = set(by_interest[:_DETAILED]) | {i for i, r in enumerate(results) if r.frames}
     page = environment.get_template("report.html.j2").render(
         title=title,
-        subtitle=f"{len(results)} episodes, judged by the simulator",
+        subtitle=f"{len(results)} episodes, judged by the simulator; failures are shown first",
         rows=by_family(results),
-        listening=listening,
+        listening=None if paired is None else summarise_listening(paired),
+        deaf=[result for result in paired or () if not result.success],
+        interventions=worth_saying(interventions(results)),
+        no_video="" if can_encode() else NO_VIDEO,
         failures=reasons.most_common(),
         settings=determined,
         episodes=[
             _episode_view(result, embodiment, i in detailed, len(results) <= 12)
-            for i, result in enumerate(results)
+            for i, result in sorted(enumerate(results), key=lambda item: item[1].success)
         ],
     )
     path.write_text(page, encoding="utf-8")
@@ -124,14 +143,13 @@ def _episode_view(
     step_s = result.step_ns / 1e9
     video = encode_mp4(result.frames, 1.0 / (result.frame_steps * step_s))
     plans = result.inference_ms or [float("nan")]
-    loop = {k: v for k, v in result.loop.items() if v and k not in ("ticks", "mode", "reason")}
     return {
         "success": result.success,
         "failure": result.failure,
         "instruction": result.spec.instruction,
         "family": result.spec.family,
         "seed": result.spec.seed,
-        "time_s": result.status.step * step_s,
+        "time_s": result.sim_s,
         "open": opened,
         "video": base64.b64encode(video).decode(),
         "plots": joint_plots(result, embodiment.joint_names) if detailed else "",
@@ -139,10 +157,10 @@ def _episode_view(
             ("steps", f"{result.status.step} of {result.status.horizon}"),
             (
                 "plans",
-                f"{len(result.chunks)}, median {np.median(plans):.1f} ms, "
-                f"worst {max(plans):.1f} ms",
+                f"{len(result.chunks)}, median {milliseconds(np.median(plans))}, "
+                f"worst {milliseconds(max(plans))}",
             ),
             ("wall time", f"{result.wall_s:.2f} s"),
-            ("control loop", ", ".join(f"{k} {v}" for k, v in loop.items()) or "no interventions"),
+            ("control loop", worth_saying(interventions([result]))),
         ],
     }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus, Policy, World
 from moxin_vla.core.types import Observation
+from moxin_vla.evaluation.config import check_horizon
 from moxin_vla.runtime.loop import ControlLoop
 from moxin_vla.runtime.schedule import ReplanSchedule
 from moxin_vla.runtime.status import LoopStatus
@@ -65,9 +66,26 @@ class EpisodeResult:
             return ""
         return self.error or self.status.failure or "ran out of time"
 
+    @property
+    def sim_s(self) -> float:
+        """Simulated time the episode took, in [s]."""
+        return self.status.step * self.step_ns / 1e9
+
+
+NOT_STARTED = EpisodeStatus(step=0, horizon=0, success=False)
+
+
+def broken_episode(spec: EpisodeSpec, embodiment: Embodiment, error: str) -> EpisodeResult:
+    """Return the result of an episode that could not be played: a failure, never dropped."""
+    nothing = np.empty((0, embodiment.dof))
+    return EpisodeResult(
+        spec, NOT_STARTED, embodiment.step_ns, nothing, nothing, [], [], 0.0, error=error
+    )
+
 
 @dataclass(slots=True)
 class _Trace:
+    status: EpisodeStatus = NOT_STARTED  # the last that the world gave
     proprio: list = field(default_factory=list)
     commands: list = field(default_factory=list)
     chunks: list = field(default_factory=list)
@@ -89,6 +107,7 @@ class Rollout:
 
     Raises:
         EmbodimentError: The policy was made for another robot.
+        EvaluationError: The execution horizon is larger than the policy's prediction horizon.
     """
 
     def __init__(
@@ -101,6 +120,7 @@ class Rollout:
         frame_steps: int = 2,
     ) -> None:
         embodiment.check_policy(policy.spec)
+        check_horizon(policy.spec, execution_horizon)
         self._world, self._policy, self._embodiment = world, policy, embodiment
         self._camera, self._frame_steps = camera, frame_steps
         self._loop = ControlLoop(embodiment, JointLimits(embodiment))
@@ -110,23 +130,19 @@ class Rollout:
         """Play one episode; whatever breaks in it becomes part of the result."""
         started = time.perf_counter()
         trace, error = _Trace(), ""
-        self._world.reset(spec)
-        self._policy.reset()
-        self._loop.reset()
-        self._schedule.reset()
         try:
-            tick = 0
-            while not self._world.status().done:
-                self._step(spec, tick, trace, video)
-                tick += 1
+            self._reset(spec, trace)
+            while not trace.status.done:
+                self._step(spec, len(trace.commands), trace, video)
+                trace.status = self._world.status()
         except Exception as broken:  # an episode that breaks is counted and shown, never dropped
             error = f"{type(broken).__name__}: {broken}"
         return EpisodeResult(
             spec=spec,
-            status=self._world.status(),
+            status=trace.status,
             step_ns=self._embodiment.step_ns,
-            proprio=np.array(trace.proprio),
-            commands=np.array(trace.commands),
+            proprio=np.array(trace.proprio, float).reshape(-1, self._embodiment.dof),
+            commands=np.array(trace.commands, float).reshape(-1, self._embodiment.dof),
             chunks=trace.chunks,
             inference_ms=trace.inference_ms,
             wall_s=time.perf_counter() - started,
@@ -135,6 +151,13 @@ class Rollout:
             frames=trace.frames,
             frame_steps=self._frame_steps,
         )
+
+    def _reset(self, spec: EpisodeSpec, trace: _Trace) -> None:
+        self._loop.reset()
+        self._schedule.reset()
+        self._policy.reset()
+        self._world.reset(spec)
+        trace.status = self._world.status()
 
     def _step(self, spec: EpisodeSpec, tick: int, trace: _Trace, video: bool) -> None:
         now_ns = tick * self._embodiment.step_ns

@@ -5,50 +5,13 @@ way.
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager
+from multiprocessing.util import Finalize
 
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.protocols import EpisodeSpec
-from moxin_vla.evaluation.rollout import EpisodeResult, Rollout
-
-EXPERT = "expert"
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationConfig:
-    """Everything that determines the results.
-
-    Attributes:
-        policy: Source for `load_policy`, or `expert`.
-        embodiment: Embodiment file.
-        families: Task families.
-        episodes: Episodes per family.
-        first_seed: Seed of the first episode; the others follow.
-        execution_horizon: Steps s played from each chunk.
-        over: `inprocess` or `ros`.
-        mode: With ROS: `lockstep` (deterministic) or `realtime`.
-        workers: Processes, in process only; results do not depend on it.
-        videos: Episodes per family that are filmed.
-        device: Torch device of the policy, in process only.
-    """
-
-    policy: str
-    embodiment: Path
-    families: tuple[str, ...]
-    episodes: int
-    first_seed: int = 0
-    execution_horizon: int = 8
-    over: str = "inprocess"
-    mode: str = "lockstep"
-    workers: int = 1
-    videos: int = 3
-    device: str = "cpu"
-
-    @property
-    def seeds(self) -> range:
-        """Seeds of every family."""
-        return range(self.first_seed, self.first_seed + self.episodes)
+from moxin_vla.evaluation.config import EXPERT, EvaluationConfig
+from moxin_vla.evaluation.rollout import EpisodeResult, Rollout, broken_episode
 
 
 def plan_episodes(config: EvaluationConfig) -> list[tuple[EpisodeSpec, bool]]:
@@ -96,24 +59,30 @@ def _collected(
 def _run_here(
     config: EvaluationConfig, episodes: Sequence[tuple[EpisodeSpec, bool]]
 ) -> Iterator[EpisodeResult]:
-    rollout = make_rollout(config)
-    for spec, video in episodes:
-        yield rollout.run(spec, video)
+    with open_rollout(config) as rollout:
+        for spec, video in episodes:
+            yield rollout.run(spec, video)
 
 
-def make_rollout(config: EvaluationConfig) -> Rollout:
-    """Build world and policy in this process."""
+@contextmanager
+def open_rollout(config: EvaluationConfig) -> Iterator[Rollout]:
+    """Build world and policy in this process; frees the world's GL context at the end, because a
+    process may have one only.
+    """
     from moxin_sim import ExpertPolicy, Tabletop
 
     from moxin_vla.policy.loading import load_policy
 
     embodiment = load_embodiment(config.embodiment)
     world = Tabletop(embodiment)
-    if config.policy == EXPERT:
-        policy = ExpertPolicy(world)
-    else:
-        policy = load_policy(config.policy, embodiment, config.device)
-    return Rollout(world, policy, embodiment, config.execution_horizon, world.video_frame)
+    try:
+        if config.policy == EXPERT:
+            policy = ExpertPolicy(world)
+        else:
+            policy = load_policy(config.policy, embodiment, config.device)
+        yield Rollout(world, policy, embodiment, config.execution_horizon, world.video_frame)
+    finally:
+        world.close()
 
 
 _worker: Rollout | None = None
@@ -121,12 +90,15 @@ _worker: Rollout | None = None
 
 def _start_worker(config: EvaluationConfig) -> None:
     global _worker
-    _worker = make_rollout(config)
+    opened = open_rollout(config)
+    _worker = opened.__enter__()
+    # before the interpreter's own exit handlers, which shut the GL library down
+    Finalize(None, opened.__exit__, (None, None, None), exitpriority=1)
 
 
-def _run_one(index: int, spec: EpisodeSpec, video: bool) -> tuple[int, EpisodeResult]:
+def _run_one(spec: EpisodeSpec, video: bool) -> EpisodeResult:
     assert _worker is not None
-    return index, _worker.run(spec, video)
+    return _worker.run(spec, video)
 
 
 def _run_in_processes(
@@ -134,13 +106,18 @@ def _run_in_processes(
     episodes: Sequence[tuple[EpisodeSpec, bool]],
     on_result: Callable[[EpisodeResult], None],
 ) -> list[EpisodeResult]:
-    make_rollout(config)  # a bad checkpoint is refused here, with its own message
+    with open_rollout(config):  # a bad checkpoint is refused here, with its own message
+        embodiment = load_embodiment(config.embodiment)
     results: dict[int, EpisodeResult] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(config.workers, context, _start_worker, (config,)) as pool:
-        futures = [pool.submit(_run_one, i, spec, v) for i, (spec, v) in enumerate(episodes)]
+        futures = {pool.submit(_run_one, *episode): i for i, episode in enumerate(episodes)}
         for future in as_completed(futures):
-            index, result = future.result()
-            results[index] = result
-            on_result(result)
+            index = futures[future]
+            if lost := future.exception():  # a worker was killed, and took its episode with it
+                error = f"{type(lost).__name__}: {lost}"
+                results[index] = broken_episode(episodes[index][0], embodiment, error)
+            else:
+                results[index] = future.result()
+            on_result(results[index])
     return [results[index] for index in range(len(episodes))]

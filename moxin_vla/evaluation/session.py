@@ -4,16 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from moxin_vla.core.embodiment import load_embodiment
-from moxin_vla.core.protocols import EpisodeSpec
+from moxin_vla.core.protocols import EpisodeSpec, PolicySpec
+from moxin_vla.evaluation.config import EXPERT, EvaluationConfig, EvaluationError, check_horizon
+from moxin_vla.evaluation.filming import film_failures
 from moxin_vla.evaluation.listening import Listening, paired_specs, summarise_listening
-from moxin_vla.evaluation.report import settings, write_html, write_json
+from moxin_vla.evaluation.report import milliseconds, write_html, write_json
 from moxin_vla.evaluation.rollout import EpisodeResult
-from moxin_vla.evaluation.runner import EXPERT, EvaluationConfig, plan_episodes, run_episodes
-from moxin_vla.evaluation.statistics import Summary, by_family
+from moxin_vla.evaluation.runner import plan_episodes, run_episodes
+from moxin_vla.evaluation.settings import settings
+from moxin_vla.evaluation.statistics import Summary, by_family, percent, percent_range
+from moxin_vla.evaluation.video import NO_VIDEO, can_encode
 from moxin_vla.policy.loading import load_policy
 
 
@@ -34,35 +39,58 @@ def evaluate(
         verbose: Print a line per episode.
     """
     console = Console()
-    embodiment = load_embodiment(config.embodiment)
-    fingerprint = ""
-    if config.policy != EXPERT:  # refused here, before anything is started
-        fingerprint = load_policy(config.policy, embodiment, "cpu").spec.fingerprint
+    embodiment, policy = load_embodiment(config.embodiment), _policy_spec(config)
+    _make_folder(out)
+    if not can_encode():
+        console.print(NO_VIDEO)
     results = _run(console, config, plan_episodes(config), verbose, "episodes")
-    heard = _listen(console, config, results) if listening else None
-    out.mkdir(parents=True, exist_ok=True)
-    rows, determined = by_family(results), settings(config, embodiment, fingerprint)
-    write_json(out / "results.json", rows, results, determined, heard)
-    write_html(out / "report.html", title, embodiment, results, determined, heard)
+    if config.over == "inprocess" and can_encode():
+        results = film_failures(config, results)
+    paired = _listen(console, config, results) if listening else None
+    rows, determined = by_family(results), settings(config, embodiment, policy, results)
+    write_json(out / "results.json", rows, results, determined, paired)
+    write_html(out / "report.html", title, embodiment, results, determined, paired)
     print_table(console, rows)
-    if heard:
-        low, high = (100 * bound for bound in heard.interval)
-        console.print(
-            f"It listens: {heard.followed} of {heard.trials} with another object named "
-            f"({low:.0f} to {high:.0f} %); "
-            f"another object was touched or moved in {heard.acted_on_other}."
-        )
+    if paired is not None:
+        console.print(_heard(summarise_listening(paired)))
     console.print(f"Report: {(out / 'report.html').resolve()}", soft_wrap=True)
     return results
 
 
+def _policy_spec(config: EvaluationConfig) -> PolicySpec | None:
+    """Refuse what can't be run before anything is started; None for the expert."""
+    if config.policy == EXPERT:
+        return None
+    spec = load_policy(config.policy, load_embodiment(config.embodiment), "cpu").spec
+    check_horizon(spec, config.execution_horizon)
+    return spec
+
+
+def _make_folder(out: Path) -> None:
+    """Make the report's folder now, not after an hour of episodes."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvaluationError(
+            f"The report can't be written to '{out}': {error.strerror}. Choose another --out."
+        ) from None
+
+
 def _listen(
     console: Console, config: EvaluationConfig, results: Sequence[EpisodeResult]
-) -> Listening:
+) -> list[EpisodeResult]:
     from moxin_sim import other_object_episode
 
     specs = [(spec, False) for spec in paired_specs(results, other_object_episode)]
-    return summarise_listening(_run(console, config, specs, False, "another object named"))
+    return _run(console, config, specs, False, "another object named")
+
+
+def _heard(heard: Listening) -> str:
+    return (
+        f"It listens: {heard.followed} of {heard.trials} with another object named "
+        f"({percent_range(heard.interval)}); "
+        f"another object was touched or moved in {heard.acted_on_other}."
+    )
 
 
 def _run(
@@ -94,11 +122,10 @@ def _run(
 
 
 def _line(result: EpisodeResult) -> str:
-    seconds = result.status.step * result.step_ns / 1e9
     told = f'  "{result.spec.instruction}"'
     if result.success:
-        return f"{told:<46} [green]done[/green] in {seconds:.1f} s"
-    return f"{told:<46} [red]failed[/red]: {result.failure}"
+        return f"{told:<46} [green]done[/green] in {result.sim_s:.1f} s"
+    return f"{told:<46} [red]failed[/red]: {escape(result.failure)}"
 
 
 def print_table(console: Console, rows: Sequence[Summary]) -> None:
@@ -114,14 +141,13 @@ def print_table(console: Console, rows: Sequence[Summary]) -> None:
     ):
         table.add_column(name, justify="left" if name == "family" else "right")
     for row in rows:
-        low, high = (100 * bound for bound in row.interval)
         table.add_row(
             row.name,
             f"{row.successes}/{row.trials}",
-            f"{100 * row.rate:.0f} %",
-            f"{low:.0f} to {high:.0f} %",
+            percent(row.rate),
+            percent_range(row.interval),
             f"{row.mean_time_s:.1f} s" if row.successes else "-",
-            "{:.0f} / {:.0f} ms".format(*row.inference_ms),
+            " / ".join(milliseconds(ms) for ms in row.inference_ms),
             end_section=row is rows[-2] if len(rows) > 1 else False,
         )
     console.print(table)

@@ -1,6 +1,7 @@
 """Honest counts: Wilson intervals per family."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,10 +49,21 @@ class Summary:
         return self.successes / self.trials if self.trials else float("nan")
 
 
+def percent(share: float) -> str:
+    """Write a share in percent without rounding a failure away: 299 of 300 is not 100 %."""
+    return f"{100 * share:.0f} %" if share in (0, 1) else f"{100 * share:.1f} %"
+
+
+def percent_range(interval: tuple[float, float]) -> str:
+    """Write an interval of shares in percent."""
+    low, high = (100 * bound for bound in interval)
+    return f"{low:.1f} to {high:.1f} %"
+
+
 def summarise(name: str, results: Sequence[EpisodeResult]) -> Summary:
     """Summarise some episodes under a name."""
     won = [result for result in results if result.success]
-    times = [result.status.step * result.step_ns / 1e9 for result in won]
+    times = [result.sim_s for result in won]
     plans = [ms for result in results for ms in result.inference_ms] or [float("nan")]
     return Summary(
         name=name,
@@ -68,3 +80,15 @@ def by_family(results: Sequence[EpisodeResult]) -> list[Summary]:
     families = dict.fromkeys(result.spec.family for result in results)
     rows = [summarise(f, [r for r in results if r.spec.family == f]) for f in families]
     return [*rows, summarise("all", results)]
+
+
+def interventions(results: Sequence[EpisodeResult]) -> dict[str, int]:
+    """Add up the control loop's counters over episodes; counters of refused chunks by reason."""
+    total: Counter[str] = Counter()
+    for result in results:
+        counts = {k: v for k, v in result.loop.items() if isinstance(v, int)}
+        refused = result.loop.get("rejected") or {}
+        if isinstance(refused, dict):
+            counts |= {f"refused {reason}": count for reason, count in refused.items()}
+        total.update(counts)
+    return dict(total)

@@ -2,9 +2,17 @@
 
 import io
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
+
+NO_VIDEO = "Videos are left out: PyAV is not installed. Install it with: pip install av"
+
+
+def can_encode() -> bool:
+    """Return whether videos can be written on this machine."""
+    return find_spec("av") is not None
 
 
 def encode_mp4(frames: Sequence[NDArray[np.uint8]], fps: float) -> bytes:
@@ -13,12 +21,10 @@ def encode_mp4(frames: Sequence[NDArray[np.uint8]], fps: float) -> bytes:
     Returns:
         The file's bytes; empty without frames, or if PyAV is not installed.
     """
-    if not frames:
+    if not frames or not can_encode():
         return b""
-    try:
-        import av
-    except ImportError:
-        return b""
+    import av
+
     buffer = io.BytesIO()
     height, width = frames[0].shape[:2]
     with av.open(buffer, mode="w", format="mp4") as container:

@@ -10,6 +10,7 @@ from builtin_interfaces.msg import Duration, Time
 from numpy.typing import NDArray
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from moxin_vla.core.clock import NS_PER_S
@@ -121,6 +122,11 @@ def command_message(command: Command, joints: Sequence[str]) -> JointTrajectory:
     message.header.stamp = ns_to_time(command.time_ns)
     message.points.append(JointTrajectoryPoint(positions=array("d", command.positions)))
     return message
+
+
+def forward_command_message(command: Command) -> Float64MultiArray:
+    """Wrap a command for a ros2_control forward controller: no stamp, no names, embodiment order."""
+    return Float64MultiArray(data=array("d", command.positions))
 
 
 def message_to_command(

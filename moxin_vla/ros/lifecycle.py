@@ -176,6 +176,10 @@ def run_node(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int
     except MoxinVlaError as error:
         refuse(str(error))
         return 2
+    except Exception:
+        if rclpy.ok():
+            raise
+        # told to end while it was starting: whatever that broke is no error
     finally:
         if node is not None:
             node.destroy_node()

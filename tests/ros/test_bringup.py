@@ -138,6 +138,18 @@ def test_the_command_ends_its_nodes_when_it_is_told_to_end(domain_id: int, how: 
         bringup.wait()
 
 
+def test_the_command_says_why_a_node_refused_and_shows_no_traceback(domain_id: int) -> None:
+    command = [sys.executable, "-m", "moxin_vla.cli.main", "bringup", "scripted:dance"]
+    ended = subprocess.run(
+        command, env=dds_environment(domain_id), capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert ended.returncode == 2
+    reason = "Unknown scripted policy 'dance'. Choose from: hold, sweep, nan"
+    assert ended.stderr.strip() == f"moxin-vla: policy_node: {reason}"
+    assert f"[policy_node] refused to configure: {reason}" in ended.stdout
+    assert "Traceback" not in ended.stdout
+
+
 def test_a_recorded_episode_survives_a_change_of_seed_and_family(
     domain_id: int, embodiment_path: Path, embodiment: Embodiment
 ) -> None:

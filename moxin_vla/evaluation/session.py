@@ -40,10 +40,11 @@ def evaluate(
     """
     console = Console()
     embodiment, policy = load_embodiment(config.embodiment), _policy_spec(config)
+    episodes = plan_episodes(config)
     _make_folder(out)
     if not can_encode():
         console.print(NO_VIDEO)
-    results = _run(console, config, plan_episodes(config), verbose, "episodes")
+    results = _run(console, config, episodes, verbose, "episodes")
     if config.over == "inprocess" and can_encode():
         results = film_failures(config, results)
     paired = _listen(console, config, results) if listening else None

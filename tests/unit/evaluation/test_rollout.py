@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from moxin_vla.core.embodiment import load_embodiment
-from moxin_vla.core.errors import EmbodimentError, PolicyError
+from moxin_vla.core.errors import EmbodimentError, PolicyError, SimulationError
 from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus, PolicySpec
 from moxin_vla.core.types import ActionChunk
+from moxin_vla.evaluation.config import EvaluationError
 from moxin_vla.evaluation.report import write_html, write_json
 from moxin_vla.evaluation.rollout import Rollout
 from moxin_vla.evaluation.statistics import by_family
@@ -96,6 +97,52 @@ def test_a_policy_that_raises_is_a_failed_episode_not_a_crash():
 
     result = Rollout(CountingWorld(), Broken(), EMBODIMENT).run(SPEC)
     assert not result.success and result.failure == "PolicyError: out of order"
+
+
+def test_a_world_that_breaks_is_a_failed_episode_with_what_happened_until_then():
+    class Fragile(CountingWorld):
+        def step(self, positions):
+            if self.count == 10:
+                raise SimulationError("the physics blew up")
+            super().step(positions)
+
+    result = Rollout(Fragile(), LookingPolicy(), EMBODIMENT).run(SPEC)
+    assert result.failure == "SimulationError: the physics blew up"
+    assert result.status.step == 10 and result.proprio.shape == (11, 6)
+    assert result.sim_s == 0.5
+
+
+def test_an_episode_that_cannot_be_set_up_does_not_inherit_the_last_one():
+    class Refusing(CountingWorld):
+        def reset(self, episode):
+            if episode.seed == 1:
+                raise SimulationError("no such scene")
+            super().reset(episode)
+
+    rollout = Rollout(Refusing(), LookingPolicy(), EMBODIMENT)
+    assert rollout.run(SPEC).success
+    refused = rollout.run(EpisodeSpec(1, "pick", "pick up the red cube"))
+    assert refused.failure == "SimulationError: no such scene" and not refused.success
+    assert refused.status.step == 0 and refused.commands.shape == (0, 6)
+    assert rollout.run(SPEC).success  # and the next one is not spoilt
+
+
+def test_the_horizon_ends_an_episode_in_which_nothing_happens():
+    result = Rollout(CountingWorld(99, horizon=12), LookingPolicy(), EMBODIMENT).run(SPEC)
+    assert result.status.step == len(result.commands) == 12
+    assert result.failure == "ran out of time"
+
+
+def test_playing_more_than_the_policy_predicts_is_refused():
+    with pytest.raises(EvaluationError, match="predicts H = 16 steps"):
+        Rollout(CountingWorld(), LookingPolicy(), EMBODIMENT, execution_horizon=17)
+
+
+def test_frames_are_taken_only_when_asked_for_at_every_second_tick():
+    frame = np.zeros((240, 320, 3), np.uint8)
+    rollout = Rollout(CountingWorld(), LookingPolicy(), EMBODIMENT, camera=lambda: frame)
+    assert rollout.run(SPEC).frames == []
+    assert len(rollout.run(SPEC, video=True).frames) == 10
 
 
 def test_a_policy_for_another_robot_is_refused():

@@ -11,18 +11,24 @@ from dataclasses import dataclass, fields
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
-from moxin_vla.core.errors import MoxinVlaError
-from moxin_vla.core.types import ControlMode, HoldReason
+from moxin_vla.core.errors import MoxinVlaError, listed
+from moxin_vla.core.types import Command, ControlMode, HoldReason
 from moxin_vla.observation.joints import JointLookup
-from moxin_vla.ros.conversions import command_message, message_to_chunk, time_to_ns
+from moxin_vla.ros.conversions import (
+    command_message,
+    forward_command_message,
+    message_to_chunk,
+    time_to_ns,
+)
 from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, status_message
 from moxin_vla.ros.lifecycle import STEADY, ManagedNode, run_node
-from moxin_vla.ros.parameters import parameter, read_parameters
+from moxin_vla.ros.parameters import ParameterError, parameter, read_parameters
 from moxin_vla.ros.qos import COMMAND, COMMAND_PUBLISHER, sensor_subscription
 from moxin_vla.ros.resets import reset_answer
 from moxin_vla.runtime.cutoff import Cutoff
@@ -33,6 +39,7 @@ from moxin_vla.safety.limits import JointLimits
 
 _JOINTS = "joint states"
 _POLL_S = 0.05
+_COMMAND_TYPES = {"joint_trajectory": JointTrajectory, "float64_multi_array": Float64MultiArray}
 _ERRORS = (HoldReason.NOT_FINITE, HoldReason.PROPRIO_STALE, HoldReason.STOP_REQUESTED)
 
 
@@ -47,6 +54,9 @@ class ControlParameters:
     )
     chunk_wait_s: float = parameter(
         10.0, "lockstep: longest wait for a due plan, in [s]", bounds=(0.0, 3600.0)
+    )
+    command_type: str = parameter(
+        "joint_trajectory", f"message type of commands: {' or '.join(_COMMAND_TYPES)}"
     )
     dry_run: bool = parameter(
         True, "publish commands on ~/dry_run instead; a simulated embodiment ignores it"
@@ -63,6 +73,12 @@ class ControlNode(ManagedNode):
         """Load the robot and build the loop."""
         values = read_parameters(self, ControlParameters)
         self._embodiment = load_embodiment(values.embodiment)
+        if values.command_type not in _COMMAND_TYPES:
+            raise ParameterError(
+                f"Unknown command_type '{values.command_type}'. "
+                f"Choose from: {listed(_COMMAND_TYPES)}"
+            )
+        self._command_type = values.command_type
         self._lockstep, self._wait_s = values.lockstep, values.chunk_wait_s
         self._loop = ControlLoop(self._embodiment, JointLimits(self._embodiment))
         self._schedule = ReplanSchedule(values.execution_horizon, self._embodiment.step_ns)
@@ -71,12 +87,12 @@ class ControlNode(ManagedNode):
         self._proprio, self._proprio_ns = None, None
         self._waiting_since_s: float | None = None
         self._refused, self._waits_over = 0, 0
-        self._sent: JointTrajectory | None = None
+        self._sent: JointTrajectory | Float64MultiArray | None = None
         self._connect("~/dry_run" if values.dry_run and not self._embodiment.simulated else "")
 
     def _connect(self, dry_run: str) -> None:
         self._commands_out = self.create_lifecycle_publisher(
-            JointTrajectory, dry_run or "~/command", COMMAND_PUBLISHER
+            _COMMAND_TYPES[self._command_type], dry_run or "~/command", COMMAND_PUBLISHER
         )
         topic, qos = self._embodiment.joint_states_topic, sensor_subscription(self._lockstep)
         self.create_subscription(JointState, topic, self._on_joints, qos)
@@ -108,6 +124,11 @@ class ControlNode(ManagedNode):
         self._proprio, self._proprio_ns = None, None
         self._waiting_since_s, self._sent = None, None
         self.publish_status()
+
+    def _as_message(self, command: Command) -> JointTrajectory | Float64MultiArray:
+        if self._command_type == "float64_multi_array":
+            return forward_command_message(command)
+        return command_message(command, self._embodiment.joint_names)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._loop.enable(request.data)
@@ -195,7 +216,7 @@ class ControlNode(ManagedNode):
     def _tick(self, now_ns: int) -> None:
         command = self._loop.tick(now_ns, self._proprio, self._proprio_ns)
         if command is not None:
-            self._sent = command_message(command, self._embodiment.joint_names)
+            self._sent = self._as_message(command)
             self._commands_out.publish(self._sent)
         self.publish_status()
 

@@ -125,7 +125,7 @@ def command_message(command: Command, joints: Sequence[str]) -> JointTrajectory:
 
 
 def forward_command_message(command: Command) -> Float64MultiArray:
-    """Wrap a command for a ros2_control forward controller: no stamp, no names, embodiment order."""
+    """Wrap a command for a ros2_control forward controller: bare positions, embodiment order."""
     return Float64MultiArray(data=array("d", command.positions))
 
 

@@ -75,6 +75,7 @@ class ControlLoop:
         Returns:
             Verdict; counted in `status`.
         """
+        self._watch_clock(now_ns)
         verdict = self._timeline.commit(chunk, now_ns)
         if verdict.accepted:
             self._fault = HoldReason.NONE

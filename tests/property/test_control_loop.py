@@ -1,6 +1,7 @@
 """Whatever arrives in whatever order, every command is safe and the arm comes to rest."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moxin_vla.core.embodiment import HoldBehaviour, load_embodiment
-from moxin_vla.core.types import ActionChunk, ControlMode
+from moxin_vla.core.types import ActionChunk, ControlMode, HoldReason
 from moxin_vla.runtime.loop import ControlLoop
 from moxin_vla.safety.limits import JointLimits
 
@@ -20,10 +21,11 @@ TOLERANCE = 1e-9
 # Ticks after which any chunk below has run out and any pose within the limits has been reached.
 REST = 10 + int(np.ceil(np.max((UPPER - LOWER) / MAX_STEP))) + 1
 
-SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+FEWER = settings(SETTINGS, max_examples=100)
 
 # Mostly sensible, sometimes hostile: what spoils an array, and in which entry.
-spoils = st.sampled_from([None] * 6 + [np.nan, np.inf, -np.inf, 1e308, -7.0])
+spoils = st.sampled_from([None] * 60 + [np.nan, np.inf, -np.inf, 1e308, -7.0])
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -36,29 +38,32 @@ def array(seed, shape, spoil):
     return values
 
 
-offsets_ns = st.one_of(
-    st.integers(-12, 2).map(lambda steps: steps * STEP), st.integers(-12 * STEP, 2 * STEP)
+def mostly(usual, unusual):
+    """Return `usual` in about nine of ten cases."""
+    return st.integers(0, 9).flatmap(lambda draw: unusual if draw == 5 else usual)
+
+
+offsets_ns = mostly(
+    st.integers(-3, 0).map(lambda steps: steps * STEP), st.integers(-12 * STEP, 2 * STEP)
 )
+poses = st.tuples(seeds, spoils, mostly(st.integers(-2, 0), st.sampled_from([-9, -6, 2, 9])))
 ticks = st.tuples(
     st.just("tick"),
-    st.one_of(st.just(STEP), st.just(STEP), st.integers(-20 * STEP, 10 * STEP)),
-    st.one_of(st.none(), st.tuples(seeds, spoils, st.sampled_from([0, 0, 0, -1, -9, 9]))),
+    mostly(st.just(STEP), st.integers(-20 * STEP, 10 * STEP)),
+    mostly(poses, st.none()),
 )
 chunks = st.tuples(
     st.just("chunk"),
     offsets_ns,
     seeds,
     spoils,
-    st.integers(1, 10),
-    st.sampled_from([DOF] * 8 + [DOF - 1]),
-    st.sampled_from([STEP] * 8 + [STEP + 1]),
+    st.integers(2, 10),
+    mostly(st.just(DOF), st.just(DOF - 1)),
+    mostly(st.just(STEP), st.just(STEP + 1)),
 )
-switches = st.tuples(st.sampled_from(["stop", "enable", "disable"]))
-histories = st.lists(
-    st.one_of(ticks, ticks, ticks, chunks, chunks, st.sampled_from([("again",)]), switches),
-    min_size=1,
-    max_size=40,
-)
+switches = st.sampled_from([("enable",), ("enable",), ("disable",), ("again",), ("stop",)])
+events = mostly(st.one_of(ticks, ticks, ticks, chunks), switches)
+histories = st.lists(events, min_size=15, max_size=30)
 
 
 class Player:
@@ -68,7 +73,7 @@ class Player:
         self.robot = dataclasses.replace(ROBOT, hold=hold)
         self.loop = ControlLoop(self.robot, JointLimits(self.robot))
         self.now_ns, self.last, self.plan, self.offered = 10**12, None, None, None
-        self.running = 0
+        self.may_run, self.reached = False, Counter()
 
     def play(self, event):
         kind, *rest = event
@@ -88,15 +93,31 @@ class Player:
     def offer(self, chunk):
         self.offered = chunk
         if self.loop.commit(chunk, self.now_ns).accepted:
-            self.plan = chunk
+            self.check_accepted(chunk)
+            self.plan, self.may_run = chunk, True
+        elif chunk.actions.shape[1] == DOF and chunk.step_ns == STEP:
+            self.may_run &= bool(np.all(np.isfinite(chunk.actions)))
+
+    def check_accepted(self, chunk):
+        age_ns = self.now_ns - chunk.observation_time_ns
+        assert 0 <= age_ns < chunk.horizon * STEP
+        assert np.all(np.isfinite(chunk.actions))
+        if self.may_run:  # else the clock may have gone back, and the plan is of its former run
+            assert chunk.observation_time_ns >= self.plan.observation_time_ns
 
     def tick(self, step_ns, measured):
         self.now_ns += step_ns
-        proprio, time_ns = None, None
+        self.may_run &= step_ns >= 0
+        proprio, time_ns, usable = None, None, False
         if measured is not None:
             seed, spoil, age_steps = measured
             proprio, time_ns = array(seed, DOF, spoil), self.now_ns + age_steps * STEP
+            usable = bool(np.all(np.isfinite(proprio))) and abs(age_steps) <= 5
         command = self.loop.tick(self.now_ns, proprio, time_ns)
+        status = self.loop.status()
+        self.reached[status.reason] += 1
+        if not (usable and self.may_run):
+            assert status.mode is not ControlMode.RUNNING
         assert command is not None or self.last is None
         if command is not None:
             self.check(command)
@@ -109,7 +130,6 @@ class Player:
         if self.last is not None:
             assert np.all(np.abs(positions - self.last) <= MAX_STEP + TOLERANCE)
         if command.mode is ControlMode.RUNNING:
-            self.running += 1
             self.check_played(command)
 
     def check_played(self, command):
@@ -122,15 +142,24 @@ class Player:
             assert np.allclose(command.positions, wanted, rtol=0.0, atol=TOLERANCE)
 
 
-@SETTINGS
-@given(histories, st.sampled_from(HoldBehaviour))
-def test_every_command_is_safe_and_no_stale_step_is_played(history, hold):
-    player = Player(hold)
-    for event in history:
-        player.play(event)
+def test_every_command_is_safe_and_no_stale_step_is_played():
+    reached = Counter()
+
+    @SETTINGS
+    @given(histories, st.sampled_from(HoldBehaviour))
+    def every_command_is_safe(history, hold):
+        player = Player(hold)
+        for event in history:
+            player.play(event)
+        reached.update(player.reached)
+
+    every_command_is_safe()
+    # Without this the histories could degenerate, and a loop that never moves would pass.
+    assert reached[HoldReason.NONE] > 500
+    assert [reason for reason in HoldReason if reached[reason] < 5] == []
 
 
-@SETTINGS
+@FEWER
 @given(histories, st.sampled_from(HoldBehaviour), seeds)
 def test_the_arm_comes_to_rest_once_chunks_stop(history, hold, seed):
     player = Player(hold)
@@ -146,7 +175,7 @@ def test_the_arm_comes_to_rest_once_chunks_stop(history, hold, seed):
         assert np.array_equal(player.last, at_rest)
 
 
-@SETTINGS
+@FEWER
 @given(histories)
 def test_a_stop_moves_nothing_any_more(history):
     player = Player(HoldBehaviour.LAST_COMMAND)
@@ -158,12 +187,3 @@ def test_a_stop_moves_nothing_any_more(history):
     for event in history[len(history) // 2 :]:
         player.play(event)
         assert np.array_equal(player.last, stopped_at)
-
-
-def test_the_histories_do_reach_motion():
-    """Guard the tests above: a steady history must run, or they would show nothing."""
-    player = Player(HoldBehaviour.LAST_COMMAND)
-    for k in range(20):
-        player.play(("chunk", 0, k, None, 8, DOF, STEP))
-        player.play(("tick", 0 if k == 0 else STEP, (k, None, 0)))
-    assert player.running == 20

@@ -232,6 +232,14 @@ def test_a_clock_that_goes_back_holds_until_a_new_chunk(driver):
     assert driver.loop.status().clock_resets == 1
 
 
+def test_a_chunk_of_the_new_run_of_the_clock_is_taken_before_the_first_tick(driver):
+    driver.commit(100, chunk(100))
+    driver.tick(100)
+    assert driver.commit(3, chunk(2, value=0.5)).accepted
+    assert driver.tick(3).positions[0] == 0.5
+    assert driver.loop.status().clock_resets == 1
+
+
 def test_a_repeated_tick_is_no_clock_reset(driver):
     driver.commit(0, chunk(0))
     driver.tick(0)

@@ -72,6 +72,17 @@ class EpisodeResult:
         return self.status.step * self.step_ns / 1e9
 
 
+COUNTERS = (
+    "ticks",
+    "commits",
+    "trimmed_steps",
+    "starved_ticks",
+    "stale_ticks",
+    "position_limited",
+    "velocity_limited",
+    "not_finite",
+    "clock_resets",
+)
 NOT_STARTED = EpisodeStatus(step=0, horizon=0, success=False)
 
 
@@ -187,21 +198,10 @@ class Rollout:
 
 def loop_counts(status: LoopStatus) -> dict[str, Any]:
     """Return the loop's counters and state as plain values for a report."""
-    names = (
-        "ticks",
-        "commits",
-        "trimmed_steps",
-        "starved_ticks",
-        "stale_ticks",
-        "position_limited",
-        "velocity_limited",
-        "not_finite",
-        "clock_resets",
-    )
     rejected = {reason.name.lower(): count for reason, count in status.rejected.items()}
     return {
         "mode": status.mode.value,
         "reason": status.reason.value,
-        **{name: getattr(status, name) for name in names},
+        **{name: getattr(status, name) for name in COUNTERS},
         "rejected": rejected,
     }

@@ -137,7 +137,7 @@ def print_table(console: Console, rows: Sequence[Summary]) -> None:
         "success",
         "rate",
         "95 % interval",
-        "time to success",
+        "mean time",
         "plan p50 / p99",
     ):
         table.add_column(name, justify="left" if name == "family" else "right")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.protocols import PolicySpec
@@ -26,7 +27,7 @@ def settings(
     """
     seeds, transport = config.seeds, f"over ROS 2, {config.mode}"
     rows = {
-        "policy": config.policy,
+        "policy": _shown(config.policy),
         "policy fingerprint": (policy.fingerprint if policy else "") or "none",
         **(_policy_rows(policy) if policy else {}),
         "embodiment": f"{embodiment.name}, file {_short_hash(config)}",
@@ -42,6 +43,13 @@ def settings(
         **provenance(),
     }
     return [(name, str(value)) for name, value in rows.items()]
+
+
+def _shown(policy: str) -> str:
+    """Leave out where on this machine a checkpoint lies, if it lies below the working folder."""
+    path = Path(policy)
+    below = path.is_absolute() and path.is_relative_to(Path.cwd())
+    return path.relative_to(Path.cwd()).as_posix() if below else policy
 
 
 def _policy_rows(policy: PolicySpec) -> dict[str, str]:

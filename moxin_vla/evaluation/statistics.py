@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moxin_vla.evaluation.rollout import EpisodeResult
+from moxin_vla.evaluation.rollout import COUNTERS, EpisodeResult
 
+_WIRE_COUNTERS = ("messages refused", "chunks waited for in vain")
 Z_95 = 1.959963984540054
 
 
@@ -83,12 +84,17 @@ def by_family(results: Sequence[EpisodeResult]) -> list[Summary]:
 
 
 def interventions(results: Sequence[EpisodeResult]) -> dict[str, int]:
-    """Add up the control loop's counters over episodes; counters of refused chunks by reason."""
+    """Add up the control loop's counters over episodes, refused chunks by reason.
+
+    In process the loop's own status is there, over ROS what control_node made of it.
+    """
     total: Counter[str] = Counter()
     for result in results:
-        counts = {k: v for k, v in result.loop.items() if isinstance(v, int)}
-        refused = result.loop.get("rejected") or {}
-        if isinstance(refused, dict):
-            counts |= {f"refused {reason}": count for reason, count in refused.items()}
-        total.update(counts)
+        refused = result.loop.get("rejected", {})
+        flat = result.loop | {f"rejected {reason}": count for reason, count in refused.items()}
+        total.update({name: count for name, count in flat.items() if _is_counter(name)})
     return dict(total)
+
+
+def _is_counter(name: str) -> bool:
+    return name in (*COUNTERS, *_WIRE_COUNTERS) or name.startswith("rejected ")

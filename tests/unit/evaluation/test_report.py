@@ -180,10 +180,27 @@ def test_interventions_are_added_up_by_name():
     assert interventions([result(), result()]) == {
         "ticks": 48,
         "starved_ticks": 4,
-        "refused stale": 2,
+        "rejected stale": 2,
     }
-    assert worth_saying(interventions([result()])) == "starved ticks 2, refused stale 1"
+    assert worth_saying(interventions([result()])) == "starved ticks 2, rejected stale 1"
     assert worth_saying({"ticks": 9, "commits": 2, "starved_ticks": 0}) == "no interventions"
+
+
+def test_over_ros_refusals_are_counted_and_states_are_not():
+    status = {"ticks": 9, "steps_left": 14, "rejected stale": 3, "messages refused": 1}
+    heard = replace(result(), loop=status | {"mode": "running", "joint states Hz": "7.0"})
+    assert interventions([heard]) == {"ticks": 9, "rejected stale": 3, "messages refused": 1}
+
+
+def test_where_a_checkpoint_lies_on_this_machine_is_not_told(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def told(policy: str) -> str:
+        config = EvaluationConfig(policy, EMBODIMENT_FILE, ("pick",), 1)
+        return dict(settings(config, EMBODIMENT, None, []))["policy"]
+
+    assert told(str(tmp_path / "checkpoints" / "nano")) == "checkpoints/nano"
+    assert told("scripted:hold") == "scripted:hold"
 
 
 def test_numbers_are_written_with_the_digits_they_need():

@@ -3,6 +3,7 @@ again to go on.
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         return _train(args)
     if args.stage == "evaluate":
         return _evaluate(args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the recorder ends with us
     recorder = subprocess.Popen([*_again(args), "--stage", "record"])
     try:
         _train(args)
@@ -114,11 +116,14 @@ def _newest(checkpoint: Path, embodiment: Embodiment) -> Policy:
     """Load the newest checkpoint; wait while there is none, or while it is being exchanged."""
     from moxin_vla.policy.loading import load_policy
 
+    told = ""
     while True:
         try:
             return load_policy(str(checkpoint), embodiment)
         except MoxinVlaError as error:
-            print(f"waiting for a checkpoint: {error}", flush=True)
+            if str(error) != told:
+                print(f"recorder: waiting for a checkpoint at '{checkpoint}'", flush=True)
+            told = str(error)
             time.sleep(_POLL_S)
 
 

@@ -23,6 +23,7 @@ from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.core.protocols import EpisodeSpec
 from moxin_vla.ros.episode_recorder import EpisodeRecorder, RosEpisode
+from moxin_vla.ros.patient_call import patient_call
 from moxin_vla.ros.qos import COMMAND
 from moxin_vla.ros.resets import seen_ns
 
@@ -173,10 +174,12 @@ class EpisodeClient:
             self.spin_once(0.02)
 
     def _call(self, client: Any, request: Any) -> Any:
-        self._wait(client.service_is_ready, f"the service {client.srv_name}")
-        future = client.call_async(request)
-        self._wait(future.done, f"an answer from {client.srv_name}")
-        return future.result()
+        answer = patient_call(client, request, lambda: self.spin_once(0.05), _SERVICE_S)
+        if answer is None:
+            raise MoxinVlaError(
+                f"The service {client.srv_name} did not answer within {_SERVICE_S:.0f} s."
+            )
+        return answer
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _SERVICE_S

@@ -5,13 +5,23 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
-_DISCOVERY_S, _ANSWER_S = 0.5, 2.0
+from moxin_vla.core.errors import MoxinVlaError
+from moxin_vla.ros.patient_call import patient_call
+
+_DISCOVERY_S, _ANSWER_S, _SPIN_S = 0.5, 2.0, 0.05
+_TRANSITION_AGAIN_S = 10.0  # loading a policy may take that long without anything being lost
+_GOALS = {
+    Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+    Transition.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+    Transition.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
+}
 
 
 class LifecycleClient:
@@ -23,7 +33,7 @@ class LifecycleClient:
         self._node = rclpy.create_node("moxin_lifecycle_client", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._clients: dict = {}
+        self._clients: dict[tuple[type, str], Client] = {}
         return self
 
     def __exit__(
@@ -38,7 +48,7 @@ class LifecycleClient:
 
     def reachable(self, name: str) -> bool:
         """Return whether the node's transition service is there."""
-        return self._client(name).service_is_ready()
+        return self._client(ChangeState, f"{name}/change_state").service_is_ready()
 
     def running(self, names: Sequence[str]) -> list[str]:
         """Return which of these nodes live in the domain now; takes half a second.
@@ -47,17 +57,9 @@ class LifecycleClient:
         """
         deadline = time.monotonic() + _DISCOVERY_S
         while time.monotonic() < deadline:
-            self._executor.spin_once(timeout_sec=0.05)
+            self._spin_once()
         found = [name for name in names if name in self._node.get_node_names()]
         return [name for name in found if self._answers(name)]
-
-    def _answers(self, name: str) -> bool:
-        client = self._node.create_client(GetParameters, f"/{name}/get_parameters")
-        future = client.call_async(GetParameters.Request())
-        deadline = time.monotonic() + _ANSWER_S
-        while not future.done() and time.monotonic() < deadline:
-            self._executor.spin_once(timeout_sec=0.05)
-        return future.done()
 
     def configure(self, name: str, timeout_s: float, check: Callable[[], None]) -> bool:
         """Configure a node; `check` is called while waiting and may raise."""
@@ -71,18 +73,42 @@ class LifecycleClient:
         """Deactivate a node; `check` is called while waiting and may raise."""
         return self._change(name, Transition.TRANSITION_DEACTIVATE, timeout_s, check)
 
-    def _client(self, name: str):
-        if name not in self._clients:
-            self._clients[name] = self._node.create_client(ChangeState, f"/{name}/change_state")
-        return self._clients[name]
+    def _client(self, kind: type, service: str) -> Client:
+        if (kind, service) not in self._clients:
+            self._clients[kind, service] = self._node.create_client(kind, f"/{service}")
+        return self._clients[kind, service]
+
+    def _spin_once(self) -> None:
+        self._executor.spin_once(timeout_sec=_SPIN_S)
+
+    def _answers(self, name: str) -> bool:
+        client = self._client(GetParameters, f"{name}/get_parameters")
+        request = GetParameters.Request()
+        return patient_call(client, request, self._spin_once, _ANSWER_S) is not None
 
     def _change(
         self, name: str, transition: int, timeout_s: float, check: Callable[[], None]
     ) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        future = self._client(name).call_async(request)
-        deadline = time.monotonic() + timeout_s
-        while not future.done() and time.monotonic() < deadline:
-            self._executor.spin_once(timeout_sec=0.1)
+        """Ask for a transition; return whether the node is where it leads.
+
+        Only the first answer counts, and it may be to a repetition that came too late to be
+        allowed: the state afterwards tells.
+
+        Raises:
+            MoxinVlaError: The node does not answer.
+        """
+
+        def spin_once() -> None:
+            self._spin_once()
             check()
-        return bool(future.done() and future.result().success)
+
+        request = ChangeState.Request(transition=Transition(id=transition))
+        client = self._client(ChangeState, f"{name}/change_state")
+        answer = patient_call(client, request, spin_once, timeout_s, _TRANSITION_AGAIN_S)
+        if answer is not None and answer.success:
+            return True
+        client = self._client(GetState, f"{name}/get_state")
+        state = patient_call(client, GetState.Request(), spin_once, timeout_s) if answer else None
+        if state is None:
+            raise MoxinVlaError(f"{name} did not answer within {timeout_s:.0f} s.")
+        return state.current_state.id == _GOALS[transition]

@@ -22,6 +22,7 @@ from moxin_vla.core.resources import resource_path
 from moxin_vla.ros.bringup import Bringup
 from moxin_vla.ros.dds import dds_environment
 from moxin_vla.ros.episode_client import EpisodeClient
+from moxin_vla.ros.patient_call import patient_call
 from moxin_vla.system import SystemConfig
 
 PATIENCE_S = 60.0  # a bound on hanging, not on speed: the machine may be busy
@@ -80,9 +81,9 @@ class Listener:
     def call(self, kind: type, service: str, request: Any) -> Any:
         """Call a service and return its answer."""
         client = self.node.create_client(kind, service)
-        self.until(client.service_is_ready, f"{service} is there")
-        future = client.call_async(request)
-        return self.until(lambda: future.done() and future, f"{service} answers").result()
+        answer = patient_call(client, request, self.spin_once, PATIENCE_S)
+        assert answer is not None, f"{service} does not answer"
+        return answer
 
     def close(self) -> None:
         """Leave the graph."""

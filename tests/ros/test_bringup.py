@@ -45,7 +45,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_the_nodes_own_words(
     other.write_text(embodiment_path.read_text().replace("elbow_flex", "elbow_bend"))
     with (
         pytest.raises(BringupError) as refusal,
-        start_system(str(checkpoint), embodiment=other, simulation=False),
+        start_system(str(checkpoint), "realtime", embodiment=other, simulation=False),
     ):
         pass
     said = str(refusal.value)
@@ -78,7 +78,7 @@ def test_a_checkpoint_with_a_missing_tensor_is_refused(
     save_file(tensors, checkpoint / "model.safetensors")
     with (
         pytest.raises(BringupError) as refusal,
-        start_system(str(checkpoint), simulation=False),
+        start_system(str(checkpoint), "realtime", simulation=False),
     ):
         pass
     assert str(refusal.value).startswith("policy_node: ")

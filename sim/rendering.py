@@ -6,6 +6,7 @@ and it belongs to the thread that made it. Images of any size up to the off-scre
 the same context.
 """
 
+import atexit
 import os
 import weakref
 from typing import Any
@@ -43,13 +44,13 @@ class Renderer:
             model.vis.quality.offsamples = 0
         self._model = model
         self._width, self._height = model.vis.global_.offwidth, model.vis.global_.offheight
+        self._closed = False
         self._gl = _make_context(self._width, self._height)
         self._scene = mujoco.MjvScene(model, maxgeom=500)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self.close = weakref.finalize(
-            self, _free, self._context, self._gl
-        )  # at exit at the latest
+        # Registered after the context, so that it runs before the GL library's own exit handlers.
+        atexit.register(_close, weakref.ref(self))
         self._option, self._perturb = mujoco.MjvOption(), mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
@@ -87,10 +88,17 @@ class Renderer:
         mujoco.mjr_readPixels(pixels, None, viewport, self._context)
         return np.ascontiguousarray(pixels[::-1])
 
+    def close(self) -> None:
+        """Free the GL context. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._context.free()
+            self._gl.free()
 
-def _free(context: mujoco.MjrContext, gl: Any) -> None:
-    context.free()
-    gl.free()
+
+def _close(renderer: weakref.ref["Renderer"]) -> None:
+    if alive := renderer():
+        alive.close()
 
 
 def _make_context(width: int, height: int) -> Any:

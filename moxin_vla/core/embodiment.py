@@ -225,7 +225,7 @@ def load_embodiment(path: str | Path) -> Embodiment:
     path = Path(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise EmbodimentError(f"No embodiment file at '{path}'.") from None
     except yaml.YAMLError as error:
         raise EmbodimentError(f"'{path}' is not valid YAML: {error}") from None

@@ -46,6 +46,8 @@ def _load_checkpoint(source: str, device: str) -> Policy:
         raise DependencyError(
             f"Checkpoints need torch ({error}). Install it with: pip install 'moxin_vla[policy]'"
         ) from None
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PolicyError(f"Device '{device}' was asked for, and torch sees no GPU. Use: cpu")
     if device == "cpu":
         torch.set_num_threads(1)  # more threads are slower beside a simulator or a control loop
     return MoxinPolicy.from_directory(source, device)

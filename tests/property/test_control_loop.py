@@ -155,7 +155,7 @@ def test_every_command_is_safe_and_no_stale_step_is_played():
 
     every_command_is_safe()
     # Without this the histories could degenerate, and a loop that never moves would pass.
-    assert reached[HoldReason.NONE] > 500
+    assert reached[HoldReason.NONE] > 100
     assert [reason for reason in HoldReason if reached[reason] < 5] == []
 
 

@@ -97,6 +97,9 @@ class Bringup:
             if self._passthrough:
                 threading.Thread(target=self._show_output, daemon=True).start()
             self._activate(client, [node for node in self._nodes.values() if node.managed])
+            for node in self._nodes.values():
+                if not node.managed:
+                    self._until(node.name, partial(client.answers, node.name), _STARTED_S, "start")
 
     def pid(self, name: str) -> int:
         """Return a node's process id."""

@@ -15,7 +15,9 @@ from rclpy.executors import SingleThreadedExecutor
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.ros.patient_call import patient_call
 
-_DISCOVERY_S, _ANSWER_S, _SPIN_S = 0.5, 2.0, 0.05
+# DDS announces itself at once and then every 3 s; a lost first announcement must not hide a node.
+_DISCOVERY_S, _SETTLE_S = 4.0, 0.5
+_ANSWER_S, _ANSWER_AGAIN_S, _SPIN_S = 4.0, 0.5, 0.05
 _TRANSITION_AGAIN_S = 10.0  # loading a policy may take that long without anything being lost
 _GOALS = {
     Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
@@ -51,15 +53,17 @@ class LifecycleClient:
         return self._client(ChangeState, f"{name}/change_state").service_is_ready()
 
     def running(self, names: Sequence[str]) -> list[str]:
-        """Return which of these nodes live in the domain now; takes half a second.
+        """Return which of these nodes live in the domain now; takes up to four seconds.
 
         A node that was killed stays in the graph for a while, so those found are asked.
         """
         deadline = time.monotonic() + _DISCOVERY_S
         while time.monotonic() < deadline:
             self._spin_once()
+            if not set(names).isdisjoint(self._node.get_node_names()):
+                deadline = min(deadline, time.monotonic() + _SETTLE_S)
         found = [name for name in names if name in self._node.get_node_names()]
-        return [name for name in found if self._answers(name)]
+        return [name for name in found if self.answers(name)]
 
     def configure(self, name: str, timeout_s: float, check: Callable[[], None]) -> bool:
         """Configure a node; `check` is called while waiting and may raise."""
@@ -81,10 +85,12 @@ class LifecycleClient:
     def _spin_once(self) -> None:
         self._executor.spin_once(timeout_sec=_SPIN_S)
 
-    def _answers(self, name: str) -> bool:
+    def answers(self, name: str) -> bool:
+        """Return whether the node serves its parameters: it has been built and spins."""
         client = self._client(GetParameters, f"{name}/get_parameters")
         request = GetParameters.Request()
-        return patient_call(client, request, self._spin_once, _ANSWER_S) is not None
+        answer = patient_call(client, request, self._spin_once, _ANSWER_S, _ANSWER_AGAIN_S)
+        return answer is not None
 
     def _change(
         self, name: str, transition: int, timeout_s: float, check: Callable[[], None]

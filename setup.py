@@ -24,6 +24,10 @@ EXTRAS = {
     ],
     "data": ["lerobot[dataset]>=0.6.1,<0.7", "pillow"],
     "dev": [
+        "transformers",
+        "timm",
+        "diffusers",
+        "peft",
         "pytest",
         "hypothesis",
         "ruff",
@@ -71,7 +75,7 @@ setup(
     package_data={"moxin_vla.evaluation": ["templates/*.j2"]},
     data_files=shipped_files(),
     python_requires=">=3.12",
-    install_requires=["numpy>=2", "pyyaml", "opencv-python-headless", "rich", "jinja2"],
+    install_requires=["numpy>=2", "pyyaml", "opencv-python-headless", "rich", "jinja2", "ruckig"],
     extras_require=EXTRAS,
     zip_safe=True,
     entry_points={

@@ -42,9 +42,12 @@ class Observation:
         images: Camera name -> uint8 RGB array of shape (height, width, 3), read-only.
         proprio: Measured joint positions in embodiment order, shape (D,), in [rad].
         instruction: What the operator asked for; never empty.
+        committed: Joint targets of the control steps from `time_ns` on that will be played
+            whatever is planned now, shape (d, D), in [rad]; d is the inference delay that the
+            caller expects. Empty if it expects none or the policy need not know.
 
     Raises:
-        ObservationError: A shape or dtype is wrong, or proprio is not finite.
+        ObservationError: A shape or dtype is wrong, or proprio or committed is not finite.
         InstructionError: The instruction is empty.
     """
 
@@ -52,6 +55,7 @@ class Observation:
     images: Mapping[str, NDArray[np.uint8]]
     proprio: NDArray[np.float64]  # (D,)
     instruction: str
+    committed: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))  # (d, D)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "instruction", checked_instruction(self.instruction))
@@ -61,6 +65,7 @@ class Observation:
                 f"Proprio must be finite and of shape (D,). Got: {proprio.tolist()}"
             )
         object.__setattr__(self, "proprio", proprio)
+        object.__setattr__(self, "committed", _checked_committed(self.committed, len(proprio)))
         for name, pixels in self.images.items():
             if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
                 raise ObservationError(
@@ -72,6 +77,18 @@ class Observation:
             "images",
             MappingProxyType({k: _readonly(v) for k, v in self.images.items()}),
         )
+
+
+def _checked_committed(committed: ArrayLike, dof: int) -> NDArray[np.float64]:
+    """Return committed targets as (d, D), read-only; d may be 0."""
+    steps = frozen_array(committed)
+    if steps.size == 0:
+        return frozen_array(np.empty((0, dof)))
+    if steps.ndim != 2 or steps.shape[1] != dof or not np.all(np.isfinite(steps)):
+        raise ObservationError(
+            f"Committed targets must be finite and of shape (d, {dof}). Got: {steps.shape}"
+        )
+    return steps
 
 
 def _readonly(array: NDArray) -> NDArray:

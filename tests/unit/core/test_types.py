@@ -118,3 +118,14 @@ def test_a_chunk_may_carry_nan_but_no_change():
 def test_only_one_verdict_is_acceptance():
     accepted = [reason for reason in CommitReason if CommitVerdict(reason).accepted]
     assert accepted == [CommitReason.ACCEPTED]
+
+
+def test_an_observation_without_committed_steps_has_none_of_its_width():
+    observation = Observation(0, {}, np.zeros(3), "go")
+    assert observation.committed.shape == (0, 3)
+
+
+@pytest.mark.parametrize("committed", [np.zeros((2, 4)), np.zeros(3), [[0.0, np.nan, 0.0]]])
+def test_committed_steps_must_be_finite_and_fit_the_proprio(committed):
+    with pytest.raises(ObservationError, match=r"must be finite and of shape \(d, 3\)"):
+        Observation(0, {}, np.zeros(3), "go", committed)

@@ -139,7 +139,7 @@ def _train(args: argparse.Namespace) -> int:
     while not workshop.ready:
         print(f"waiting for the first datasets in {args.out / 'data'}", flush=True)
         time.sleep(30)
-    total = recipe.train.total_samples
+    total = recipe.total_samples
 
     def show(row: dict[str, float]) -> None:
         print(

@@ -117,6 +117,8 @@ class MoxinConfig:
         action_slots: `zero` as released, or `learned`: one trained embedding per slot, for trunks
             too shallow to tell slots apart by RoPE alone.
         slots_per_step: Placeholders per control step; None for one per action dim, as released.
+        action_prefix: True if the first slots can carry committed actions (training-time RTC,
+            arXiv 2512.05964, in the form for parallel decoding).
         statistics_key: Entry of dataset_statistics.json to use; None if there is only one.
         empty_token_id: Overrides the id that is looked up for the piece '▁'.
         llm_max_length: Longest prompt, in tokens.
@@ -136,6 +138,7 @@ class MoxinConfig:
     attention: Attention = "bidirectional"
     action_slots: Literal["zero", "learned"] = "zero"
     slots_per_step: int | None = None
+    action_prefix: bool = False
     statistics_key: str | None = None
     empty_token_id: int | None = None
     bos_token_id: int = 1

@@ -19,11 +19,13 @@ _OURS = (
     "attention",
     "action_slots",
     "slots_per_step",
+    "action_prefix",
     "statistics_key",
     "empty_token_id",
     "bos_token_id",
     "eos_token_id",
 )
+_LATER = ("action_prefix",)  # checkpoints written before these existed take the default
 
 
 def config_to_json(config: MoxinConfig, statistics: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +65,9 @@ def config_from_json(content: dict[str, Any]) -> MoxinConfig:
     try:
         ours, text = content["moxin_vla"], content["text_config"]
         known = {field.name for field in fields(TextConfig)}
-        values: dict[str, Any] = {name: ours[name] for name in _OURS}
+        values: dict[str, Any] = {
+            name: ours[name] for name in _OURS if name in ours or name not in _LATER
+        }
         for name in ("cameras", "joints", "absolute_dims"):
             values[name] = tuple(values[name])
         return MoxinConfig(

@@ -8,7 +8,11 @@ from torch import Tensor, nn
 from moxin_vla.policy.moxin.config import MoxinConfig
 from moxin_vla.policy.moxin.film import FilmBlock
 from moxin_vla.policy.moxin.heads import L1ActionHead
-from moxin_vla.policy.moxin.projector import ProprioProjector, VisionProjector
+from moxin_vla.policy.moxin.projector import (
+    ActionPrefixProjector,
+    ProprioProjector,
+    VisionProjector,
+)
 from moxin_vla.policy.moxin.trunk import LanguageModel
 from moxin_vla.policy.moxin.vit import Block, VisionTower
 
@@ -32,6 +36,19 @@ class MoxinOutput:
     projected_tokens: Tensor
     action_hidden: Tensor
     proprio_hidden: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ActionPrefix:
+    """Actions that will be played whatever is predicted.
+
+    Attributes:
+        actions: Normalised, shape (B, H, action_dim); rows from `steps` on do not matter.
+        steps: How many are committed, shape (B,).
+    """
+
+    actions: Tensor
+    steps: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +126,9 @@ class MoxinVLA(nn.Module):
         self.proprio_projector = ProprioProjector(config.proprio_dim, hidden)
         if config.action_slots == "learned":
             self.action_slots = nn.Parameter(torch.zeros(config.num_action_slots, hidden))
+        if config.action_prefix:
+            values = config.action_dim // config.step_slots
+            self.action_prefix_projector = ActionPrefixProjector(values, hidden)
 
     def forward(
         self,
@@ -116,6 +136,7 @@ class MoxinVLA(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None,
         proprio: Tensor,
+        prefix: ActionPrefix | None = None,
     ) -> MoxinOutput:
         """Predict a chunk.
 
@@ -126,6 +147,7 @@ class MoxinVLA(nn.Module):
             attention_mask: True for real tokens, shape (B, L); None, which is faster, if no
                 prompt is padded.
             proprio: Normalised proprio, shape (B, proprio_dim).
+            prefix: Committed actions; only for models with `action_prefix`.
 
         Returns:
             Actions and the hidden states that training looks at.
@@ -137,7 +159,8 @@ class MoxinVLA(nn.Module):
         condition = _language_mean(text, stop, attention_mask) if self.config.film else None
         vision = self.vision_backbone(pixel_values, condition)  # (B, N, patches, D_v)
         projected = self.projector(vision).flatten(1, 2)  # (B, N * patches, D)
-        sequence = self._sequence(text, projected, self.proprio_projector(proprio), stop)
+        slots = self._slots(text, prefix)
+        sequence = self._sequence(text, projected, self.proprio_projector(proprio), slots, stop)
         layout = token_layout(self.config, input_ids.shape[1])
         positions, keep = _positions(layout, sequence, attention_mask)
         hidden = self.language_model.model(
@@ -156,20 +179,32 @@ class MoxinVLA(nn.Module):
     def _embed(self, ids: Tensor) -> Tensor:
         return self.language_model.model.embed_tokens(ids)
 
-    def _sequence(self, text: Tensor, vision: Tensor, proprio: Tensor, stop: Tensor) -> Tensor:
-        batch, slots, width = text.shape[0], self.config.num_action_slots, text.shape[2]
+    def _slots(self, text: Tensor, prefix: ActionPrefix | None) -> Tensor:
+        """Return the action placeholders, shape (B, A, D)."""
+        batch, width = text.shape[0], text.shape[2]
         if self.config.action_slots == "learned":
-            actions = self.action_slots.expand(batch, -1, -1).to(text.dtype)
+            slots = self.action_slots.expand(batch, -1, -1).to(text.dtype)
         else:
-            actions = text.new_zeros(batch, slots, width)
+            slots = text.new_zeros(batch, self.config.num_action_slots, width)
+        if prefix is None:
+            return slots
+        per_slot = prefix.actions.reshape(batch, self.config.num_action_slots, -1)
+        step = torch.arange(self.config.num_action_slots, device=text.device)
+        known = step // self.config.step_slots < prefix.steps[:, None]  # (B, A)
+        embedded = self.action_prefix_projector(per_slot.to(text.dtype))
+        return slots + embedded * known[..., None]
+
+    def _sequence(
+        self, text: Tensor, vision: Tensor, proprio: Tensor, slots: Tensor, stop: Tensor
+    ) -> Tensor:
         return torch.cat(
             [
                 text[:, :1],
                 vision.to(text.dtype),
                 proprio[:, None].to(text.dtype),
                 text[:, 1:],
-                actions,
-                stop.expand(batch, 1, -1),
+                slots,
+                stop.expand(text.shape[0], 1, -1),
             ],
             dim=1,
         )  # (B, S, D)

@@ -13,6 +13,7 @@ from moxin_vla.core.errors import CheckpointError, ObservationError, listed
 from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.core.types import ActionChunk, Observation
 from moxin_vla.policy.moxin.checkpoint import Checkpoint, load_checkpoint
+from moxin_vla.policy.moxin.model import ActionPrefix
 
 
 class MoxinPolicy:
@@ -66,7 +67,9 @@ class MoxinPolicy:
         normalised = self._forward(observation)  # (H, D)
         actions = statistics.action.unnormalise(normalised)
         if self._checkpoint.config.action_space is ActionSpace.JOINT_DELTA:
-            actions = self._absolute(actions, observation.proprio)
+            actions = self._absolute(actions, observation.proprio, 1)
+        known = len(self._committed(observation))
+        actions[:known] = observation.committed[:known]
         return ActionChunk(
             observation.time_ns, self._step_ns, actions, time.perf_counter_ns() - started
         )
@@ -90,14 +93,39 @@ class MoxinPolicy:
             ids.to(self._device),
             None,
             torch.tensor(proprio, dtype=torch.float32, device=self._device),
+            self._prefix(observation),
         )
         return output.actions[0].double().cpu().numpy()
 
+    def _committed(self, observation: Observation) -> NDArray[np.float64]:
+        """Return the committed targets that the model can continue, (d, D) in [rad].
+
+        None if it was not trained to; never the whole chunk, which would leave nothing to plan.
+        """
+        config = self._checkpoint.config
+        return observation.committed[: config.chunk - 1 if config.action_prefix else 0]
+
+    def _prefix(self, observation: Observation) -> ActionPrefix | None:
+        committed, config = self._committed(observation), self._checkpoint.config
+        if len(committed) == 0:
+            return None
+        if config.action_space is ActionSpace.JOINT_DELTA:
+            committed = self._absolute(committed, observation.proprio, -1)
+        actions = np.zeros((1, config.chunk, config.action_dim))
+        actions[0, : len(committed)] = self._checkpoint.statistics.action.normalise(committed)
+        return ActionPrefix(
+            torch.tensor(actions, dtype=torch.float32, device=self._device),
+            torch.tensor([len(committed)], device=self._device),
+        )
+
     def _absolute(
-        self, actions: NDArray[np.float64], proprio: NDArray[np.float64]
+        self, actions: NDArray[np.float64], proprio: NDArray[np.float64], sign: int
     ) -> NDArray[np.float64]:
-        """Add the pose that offsets start from; absolute dims are targets already."""
-        targets = actions + proprio
+        """Add (sign 1) or take away (-1) the pose that offsets start from.
+
+        Absolute dims are targets already.
+        """
+        targets = actions + sign * proprio
         for dim in self._checkpoint.config.absolute_dims:
             targets[:, dim] = actions[:, dim]
         return targets

@@ -90,6 +90,7 @@ def nano_config(
         film=True,
         action_slots="learned",
         slots_per_step=1,
+        action_prefix=model.get("action_prefix", False),
         pad_token_id=tokenizer.token_to_id("<PAD>"),
     )
 

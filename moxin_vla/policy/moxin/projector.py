@@ -27,5 +27,18 @@ class ProprioProjector(nn.Module):
         self.fc2 = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, proprio: Tensor) -> Tensor:
-        """Map (B, D_proprio) to (B, D)."""
+        """Map (..., D_proprio) to (..., D)."""
         return self.fc2(functional.gelu(self.fc1(proprio)))
+
+
+class ActionPrefixProjector(ProprioProjector):
+    """Committed, normalised actions to action slots.
+
+    The same map as the one for proprio. Its output is added to the slot; it starts at zero, so an
+    unfitted prefix changes nothing.
+    """
+
+    def __init__(self, values_per_slot: int, hidden_size: int) -> None:
+        super().__init__(values_per_slot, hidden_size)
+        nn.init.zeros_(self.fc2.weight)
+        nn.init.zeros_(self.fc2.bias)

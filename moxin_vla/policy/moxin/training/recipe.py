@@ -22,7 +22,8 @@ from moxin_vla.policy.moxin.statistics import fit_statistics, parse_statistics
 from moxin_vla.policy.moxin.tokenizer import PromptTokenizer, build_tokenizer, load_tokenizer
 from moxin_vla.policy.moxin.training.data import Sampler, Shard, load_shard
 from moxin_vla.policy.moxin.training.objective import relative_chunk
-from moxin_vla.policy.moxin.training.trainer import Codec, TrainConfig, Trainer
+from moxin_vla.policy.moxin.training.settings import TrainConfig
+from moxin_vla.policy.moxin.training.trainer import Codec, Trainer, read_state
 
 _STATISTICS_SHARDS = 3
 _LOG_EVERY, _SAVE_EVERY = 50, 400  # steps
@@ -43,11 +44,19 @@ class DataRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A recipe file, parsed."""
+    """A recipe file, parsed: `train` makes the policy, `adapt` teaches it to continue a committed
+    prefix.
+    """
 
     data: DataRecipe
     model: dict[str, Any]
     train: TrainConfig
+    adapt: TrainConfig | None = None
+
+    @property
+    def total_samples(self) -> int:
+        """Samples of both stages."""
+        return self.train.total_samples + (self.adapt.total_samples if self.adapt else 0)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -57,6 +66,7 @@ def load_recipe(path: Path) -> Recipe:
         data=_section(DataRecipe, raw["data"], f"{path}: data"),
         model=raw["model"],
         train=_section(TrainConfig, raw["train"], f"{path}: train"),
+        adapt=_section(TrainConfig, raw["adapt"], f"{path}: adapt") if "adapt" in raw else None,
     )
 
 
@@ -123,7 +133,16 @@ class Workshop:
         then.
         """
         self.add_finished_shards()
-        trainer = self._trainer()
+        trained = read_state(self.folder / "train")
+        if trained is None or trained["samples"] < self.recipe.train.total_samples:
+            self._run(self._trainer(self.recipe.train, "train"), on_log)
+            trained = read_state(self.folder / "train")
+        if self.recipe.adapt is not None and trained is not None:
+            trainer = self._trainer(self.recipe.adapt, "adapt")
+            trainer.start_from(trained["average"])
+            self._run(trainer, on_log)
+
+    def _run(self, trainer: Trainer, on_log: Callable[[dict[str, float]], None]) -> None:
         trainer.resume()
         step = 0
         while not trainer.done:
@@ -148,14 +167,14 @@ class Workshop:
         fresh.rename(self.checkpoint)
         shutil.rmtree(old, ignore_errors=True)
 
-    def _trainer(self) -> Trainer:
+    def _trainer(self, settings: TrainConfig, folder: str) -> Trainer:
         path = self.folder / "tokenizer.json"
         if not path.is_file():
             build_tokenizer(self._instructions).save(str(path))
         tokenizer = load_tokenizer(path)
         config = nano_config(self.embodiment, tokenizer, self.recipe.model, "moxin-nano-so101")
         codec = self._codec(config, PromptTokenizer(tokenizer, config))
-        return Trainer(config, self.recipe.train, codec, self._sampler, self.folder / "train")
+        return Trainer(config, settings, codec, self._sampler, self.folder / folder)
 
     def _codec(self, config: MoxinConfig, prompts: PromptTokenizer) -> Codec:
         entry = next(iter(self._statistics().values()))

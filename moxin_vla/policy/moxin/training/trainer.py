@@ -7,8 +7,9 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,45 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moxin_vla.policy.moxin.config import MoxinConfig
-from moxin_vla.policy.moxin.model import MoxinVLA
+from moxin_vla.policy.moxin.model import ActionPrefix, MoxinVLA
 from moxin_vla.policy.moxin.training.data import Batch, Sampler
 from moxin_vla.policy.moxin.training.objective import (
-    LossWeights,
     as_tensor,
     auxiliary_losses,
     located,
     scene_vector,
 )
+from moxin_vla.policy.moxin.training.prefix import after_prefix, committed_prefix
+from moxin_vla.policy.moxin.training.settings import TrainConfig
 from moxin_vla.policy.moxin.training.teacher import Teacher
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """How to train.
-
-    Attributes:
-        total_samples: Samples over the whole run; the learning rate falls to its end by then.
-        batch_size: Samples per step.
-        learning_rate: Peak.
-        final_rate: Share of the peak at the end (cosine).
-        warmup_samples: Samples of linear warm-up.
-        weight_decay: On matrices only.
-        ema_samples: Time constant of the average of the weights, in samples.
-        clip: Largest gradient norm.
-        seed: Of initialisation and sampling.
-        weights: Of the auxiliary terms.
-    """
-
-    total_samples: int = 600_000
-    batch_size: int = 64
-    learning_rate: float = 1.0e-3
-    final_rate: float = 0.02
-    warmup_samples: int = 12_800
-    weight_decay: float = 0.02
-    ema_samples: int = 25_000
-    clip: float = 1.0
-    seed: int = 0
-    weights: LossWeights = field(default_factory=LossWeights)
 
 
 class Codec:
@@ -106,6 +79,7 @@ class Trainer:
             betas=(0.9, 0.98),
             fused=True,
         )
+        self._generator = torch.Generator().manual_seed(config.seed)
         self.samples, self._started, self._window = 0, time.monotonic(), _Window()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -135,18 +109,25 @@ class Trainer:
         ids, mask = codec.tokens(batch.texts)
         proprio = as_tensor(codec.proprio(batch.proprio).astype(np.float32))
         target = as_tensor(codec.actions(batch.chunk, batch.proprio).astype(np.float32))
+        prefix, target = self._prefix(target)
         output = self._worker.model(
-            codec.pixels(batch.images).bfloat16(), ids, mask, proprio.bfloat16()
+            codec.pixels(batch.images).bfloat16(), ids, mask, proprio.bfloat16(), prefix
         )
         logits, offsets, vectors = self._worker.teacher(output)
         pixels, vector = as_tensor(batch.pixels), as_tensor(scene_vector(batch))
         losses = auxiliary_losses(
             logits.float(), offsets.float(), vectors.float(), pixels, vector, self._model_config
         )
-        error = (output.actions.float() - target).abs()
+        error = after_prefix((output.actions.float() - target).abs(), prefix)
         grid = self._model_config.towers[0].grid
         self._window.add({"located": located(logits.detach(), pixels, grid)})
         return {"action": error.mean(), **losses}
+
+    def _prefix(self, target: Tensor) -> tuple[ActionPrefix | None, Tensor]:
+        if self.config.prefix_steps == 0:
+            return None, target
+        absolute = self._model_config.absolute_dims
+        return committed_prefix(target, self.config, absolute, self._generator)
 
     def _apply(self) -> None:
         master, worker = list(self._master.parameters()), list(self._worker.parameters())
@@ -208,10 +189,9 @@ class Trainer:
 
     def resume(self) -> bool:
         """Load the last state if there is one; returns whether there was."""
-        path = self._folder / "state.pt"
-        if not path.is_file():
+        state = read_state(self._folder)
+        if state is None:
             return False
-        state = torch.load(path, weights_only=True)
         self._master.load_state_dict(state["master"])
         self.average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
@@ -219,6 +199,18 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_copy_(list(self._worker.parameters()), list(self._master.parameters()))
         return True
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with another run's averaged weights."""
+        with torch.no_grad():
+            for model in (self._master, self._worker, self.average):
+                model.load_state_dict(weights)
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """Return what `Trainer.save` wrote into a folder; None if it wrote nothing yet."""
+    path = folder / "state.pt"
+    return torch.load(path, weights_only=True) if path.is_file() else None
 
 
 class _Both(nn.Module):

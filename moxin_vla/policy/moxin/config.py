@@ -1,99 +1,18 @@
 """What a checkpoint's model looks like; one code path from a few million parameters to 7 B."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from moxin_vla.core.embodiment import ActionSpace
 from moxin_vla.core.errors import CheckpointError, listed
+from moxin_vla.policy.moxin.architecture import TextConfig, VisionTowerConfig
 
 Attention = Literal["bidirectional", "causal"]
 NormType = Literal["bounds", "bounds_q99"]
-
-
-@dataclass(frozen=True, slots=True)
-class VisionTowerConfig:
-    """One pre-norm ViT.
-
-    Attributes:
-        model_id: timm id, or a free name for towers that timm does not have.
-        image_size: Side of the square input image, in pixels.
-        patch_size: Side of a patch, in pixels.
-        width: Channels d.
-        depth: Number of blocks in the checkpoint's tower.
-        heads: Attention heads.
-        mlp_dim: Hidden channels of the MLP.
-        num_prefix_tokens: Tokens in front of the patches: 0, or 1 class token and registers.
-        layer_scale: True if each residual branch has a learned scale.
-        blocks_used: Blocks that are computed; the output is the last one's, without a final norm.
-    """
-
-    model_id: str
-    image_size: int
-    patch_size: int
-    width: int
-    depth: int
-    heads: int
-    mlp_dim: int
-    num_prefix_tokens: int
-    layer_scale: bool
-    blocks_used: int
-
-    def __post_init__(self) -> None:
-        if self.image_size % self.patch_size or self.width % self.heads:
-            raise CheckpointError(
-                f"Vision tower '{self.model_id}': image_size must be a multiple of patch_size "
-                f"and width of heads. Got: {self.image_size}, {self.patch_size}, {self.width}, "
-                f"{self.heads}"
-            )
-        if not 0 < self.blocks_used <= self.depth:
-            raise CheckpointError(
-                f"Vision tower '{self.model_id}': blocks_used must be in 1..{self.depth}. "
-                f"Got: {self.blocks_used}"
-            )
-
-    @property
-    def grid(self) -> int:
-        """Patches along one side."""
-        return self.image_size // self.patch_size
-
-    @property
-    def num_patches(self) -> int:
-        """Patches per image."""
-        return self.grid**2
-
-
-@dataclass(frozen=True, slots=True)
-class TextConfig:
-    """The causal-LM trunk (Llama or Mistral: the same layers with different numbers)."""
-
-    model_type: Literal["llama", "mistral"]
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-
-    def __post_init__(self) -> None:
-        if self.model_type not in ("llama", "mistral"):
-            raise CheckpointError(
-                f"Unknown text_config.model_type '{self.model_type}'. Choose from: llama, mistral"
-            )
-        if (
-            self.hidden_size % self.num_attention_heads
-            or self.num_attention_heads % self.num_key_value_heads
-        ):
-            raise CheckpointError(
-                f"text_config: hidden_size {self.hidden_size}, heads {self.num_attention_heads} "
-                f"and key-value heads {self.num_key_value_heads} do not divide evenly."
-            )
-
-    @property
-    def head_dim(self) -> int:
-        """Channels per attention head."""
-        return self.hidden_size // self.num_attention_heads
+Head = Literal["l1", "diffusion", "discrete"]
+Decoding = Literal["parallel", "autoregressive"]
+GripperConvention = Literal["joint", "open_is_one", "open_is_zero"]
+PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +24,20 @@ class MoxinConfig:
         towers: One or two vision towers, fused on channels: DINO-like, then SigLIP-like.
         text: The trunk.
         cameras: Camera names in the order the model sees them.
-        joints: Joint names in the order of proprio and actions.
+        joints: Names of the action dims in the model's order: joints, or axes of an end effector.
+        proprio_names: Names of the proprio's dims; None if they are `joints`, empty if the model
+            reads no proprio.
         chunk: Prediction horizon H, in control steps.
         control_rate_hz: Rate of the steps, in [Hz].
         action_space: How actions are expressed; `joint_delta` is the offset from the
             observation's proprio.
         absolute_dims: Action dims that stay absolute under `joint_delta` (the gripper).
+        gripper_convention: What the gripper's action means in the data: a joint target like any
+            other, or how far it is open.
+        head: `l1` regression, `diffusion`, or `discrete` action tokens.
+        decoding: Of discrete tokens: all at once from the slots, or one by one as in OpenVLA.
+        diffusion_steps: Denoising steps of one inference, and of training.
+        action_bins: Bins of discrete tokens.
         norm_type: Statistics that scale proprio and actions to [-1, 1].
         film: True if every vision block is modulated by the language (OpenVLA-OFT+).
         attention: Mask of the trunk.
@@ -122,6 +49,8 @@ class MoxinConfig:
         statistics_key: Entry of dataset_statistics.json to use; None if there is only one.
         empty_token_id: Overrides the id that is looked up for the piece '▁'.
         llm_max_length: Longest prompt, in tokens.
+        vocabulary_padding: Rows of the vocabulary behind the text pieces, which hold no action.
+        prompt: Template; `{instruction}` is replaced.
     """
 
     name: str
@@ -132,7 +61,13 @@ class MoxinConfig:
     chunk: int
     control_rate_hz: float
     action_space: ActionSpace
+    proprio_names: tuple[str, ...] | None = None
     absolute_dims: tuple[int, ...] = ()
+    gripper_convention: GripperConvention = "joint"
+    head: Head = "l1"
+    decoding: Decoding = "parallel"
+    diffusion_steps: int = 50
+    action_bins: int = 256
     norm_type: NormType = "bounds_q99"
     film: bool = False
     attention: Attention = "bidirectional"
@@ -145,6 +80,8 @@ class MoxinConfig:
     eos_token_id: int = 2
     pad_token_id: int = 32000
     llm_max_length: int = 2048
+    vocabulary_padding: int = 64
+    prompt: str = PROMPT
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.towers) <= 2:
@@ -164,6 +101,20 @@ class MoxinConfig:
         _choose("attention", self.attention, ("bidirectional", "causal"))
         _choose("norm_type", self.norm_type, ("bounds", "bounds_q99"))
         _choose("action_slots", self.action_slots, ("zero", "learned"))
+        _choose("head", self.head, ("l1", "diffusion", "discrete"))
+        _choose("decoding", self.decoding, ("parallel", "autoregressive"))
+        _choose("gripper_convention", self.gripper_convention, get_args(GripperConvention))
+        if self.decoding == "autoregressive" and (
+            self.head != "discrete" or self.attention != "causal"
+        ):
+            raise CheckpointError(
+                "config.json: autoregressive decoding needs the discrete head and causal "
+                f"attention. Got: head {self.head}, attention {self.attention}"
+            )
+        if "{instruction}" not in self.prompt:
+            raise CheckpointError(
+                f"config.json: prompt must contain {{instruction}}. Got: {self.prompt!r}"
+            )
 
     @property
     def action_dim(self) -> int:
@@ -172,8 +123,13 @@ class MoxinConfig:
 
     @property
     def proprio_dim(self) -> int:
-        """Values of the proprio."""
-        return len(self.joints)
+        """Values of the proprio; 0 without."""
+        return len(self.joints if self.proprio_names is None else self.proprio_names)
+
+    @property
+    def vision_tokens_end(self) -> int:
+        """Tokens P in front of the prompt without BOS: vision, proprio, diffusion timestep."""
+        return self.num_patches + (self.proprio_dim > 0) + (self.head == "diffusion")
 
     @property
     def num_images(self) -> int:

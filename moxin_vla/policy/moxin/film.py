@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from moxin_vla.policy.moxin.config import VisionTowerConfig
+from moxin_vla.policy.moxin.architecture import VisionTowerConfig
 from moxin_vla.policy.moxin.vit import Block
 
 

@@ -1,4 +1,4 @@
-"""The L1 action head: an MLP-ResNet over one step's action hidden states (arXiv 2502.19645)."""
+"""Action heads: an MLP-ResNet over one step's action hidden states (arXiv 2502.19645)."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,3 +45,23 @@ class L1ActionHead(nn.Module):
     def forward(self, action_hidden: Tensor) -> Tensor:
         """Map (B, H, step_slots * D) to normalised actions (B, H, action_dim)."""
         return self.model(action_hidden)
+
+
+class NoisePredictor(nn.Module):
+    """Holds the network under the released name."""
+
+    def __init__(self, input_dim: int, hidden: int, output_dim: int) -> None:
+        super().__init__()
+        self.mlp_resnet = MlpResnet(input_dim, hidden, output_dim)
+
+
+class DiffusionActionHead(nn.Module):
+    """Predicts the noise in a noisy, normalised chunk; `diffusion.py` turns it into actions."""
+
+    def __init__(self, hidden_size: int, step_slots: int, action_dim: int) -> None:
+        super().__init__()
+        self.noise_predictor = NoisePredictor(step_slots * hidden_size, hidden_size, action_dim)
+
+    def forward(self, action_hidden: Tensor) -> Tensor:
+        """Map (B, H, step_slots * D) to noise (B, H, action_dim)."""
+        return self.noise_predictor.mlp_resnet(action_hidden)

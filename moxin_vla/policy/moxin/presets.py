@@ -8,8 +8,9 @@ import torch
 from tokenizers import Tokenizer
 
 from moxin_vla.core.embodiment import ActionSpace, Embodiment
+from moxin_vla.policy.moxin.architecture import TextConfig, VisionTowerConfig
 from moxin_vla.policy.moxin.checkpoint import save_checkpoint
-from moxin_vla.policy.moxin.config import MoxinConfig, TextConfig, VisionTowerConfig
+from moxin_vla.policy.moxin.config import MoxinConfig
 from moxin_vla.policy.moxin.model import MoxinVLA
 from moxin_vla.policy.moxin.statistics import fit_statistics
 from moxin_vla.policy.moxin.tokenizer import build_tokenizer

@@ -5,17 +5,24 @@ from torch.nn import functional
 
 
 class VisionProjector(nn.Module):
-    """Fused vision channels to trunk channels (`fused-gelu-mlp`): D_v -> 4 D_v -> D -> D."""
+    """Vision channels to trunk channels.
 
-    def __init__(self, vision_width: int, hidden_size: int) -> None:
+    Two fused towers: D_v -> 4 D_v -> D -> D (`fused-gelu-mlp`); one alone: D_v -> D -> D
+    (`gelu-mlp`).
+    """
+
+    def __init__(self, vision_width: int, hidden_size: int, fused: bool = True) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(vision_width, 4 * vision_width)
-        self.fc2 = nn.Linear(4 * vision_width, hidden_size)
-        self.fc3 = nn.Linear(hidden_size, hidden_size)
+        middle = 4 * vision_width if fused else hidden_size
+        self.fc1 = nn.Linear(vision_width, middle)
+        self.fc2 = nn.Linear(middle, hidden_size)
+        if fused:
+            self.fc3 = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (..., D_v) to (..., D)."""
-        return self.fc3(functional.gelu(self.fc2(functional.gelu(self.fc1(features)))))
+        x = self.fc2(functional.gelu(self.fc1(features)))
+        return self.fc3(functional.gelu(x)) if hasattr(self, "fc3") else x
 
 
 class ProprioProjector(nn.Module):

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from moxin_vla.policy.moxin.architecture import VisionTowerConfig
 from moxin_vla.policy.moxin.attention import attention
-from moxin_vla.policy.moxin.config import VisionTowerConfig
-
-NORM_EPS = 1e-6
 
 
 class PatchEmbed(nn.Module):
@@ -19,7 +17,9 @@ class PatchEmbed(nn.Module):
     def __init__(self, config: VisionTowerConfig) -> None:
         super().__init__()
         self.patch_size, self.grid = config.patch_size, config.grid
-        self.proj = nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
+        self.proj = nn.Conv2d(
+            3, config.width, config.patch_size, config.patch_size, bias=not config.norm_pre
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return patches (B, grid^2, d) of images (B, 3, h, w), row by row."""
@@ -57,16 +57,18 @@ class SelfAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers with the exact (erf) GELU."""
+    """Two layers with the exact (erf) GELU, or CLIP's approximation."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, config: VisionTowerConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.quick = config.activation == "quick_gelu"
+        self.fc1 = nn.Linear(config.width, config.mlp_dim)
+        self.fc2 = nn.Linear(config.mlp_dim, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d) to (..., d)."""
-        return self.fc2(functional.gelu(self.fc1(x)))
+        x = self.fc1(x)
+        return self.fc2(x * torch.sigmoid(1.702 * x) if self.quick else functional.gelu(x))
 
 
 class Block(nn.Module):
@@ -74,11 +76,11 @@ class Block(nn.Module):
 
     def __init__(self, config: VisionTowerConfig) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attn = SelfAttention(config.width, config.heads)
         self.ls1 = LayerScale(config.width) if config.layer_scale else nn.Identity()
-        self.norm2 = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.mlp = Mlp(config.width, config.mlp_dim)
+        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = Mlp(config)
         self.ls2 = LayerScale(config.width) if config.layer_scale else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -96,13 +98,17 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionTowerConfig, blocks: list[nn.Module]) -> None:
         super().__init__()
         self.num_prefix_tokens = config.num_prefix_tokens
+        self.prefix_positions = config.prefix_positions
         self.patch_embed = PatchEmbed(config)
-        self.pos_embed = nn.Parameter(torch.zeros(1, config.num_patches, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.num_positions, config.width))
         if config.num_prefix_tokens:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        if config.num_prefix_tokens > 1:
             self.reg_token = nn.Parameter(
                 torch.zeros(1, config.num_prefix_tokens - 1, config.width)
             )
+        if config.norm_pre:
+            self.norm_pre = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -115,10 +121,23 @@ class VisionTower(nn.Module):
         Returns:
             Features of shape (B, patches, d).
         """
-        x = self.patch_embed(images) + self.pos_embed
-        if self.num_prefix_tokens:
-            prefix = torch.cat([self.cls_token, self.reg_token], dim=1)
-            x = torch.cat([prefix.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)
+        x = self.patch_embed(images)
+        if not self.prefix_positions:
+            x = x + self.pos_embed
+        x = self._with_prefix(x)
+        if self.prefix_positions:
+            x = x + self.pos_embed
+        if hasattr(self, "norm_pre"):
+            x = self.norm_pre(x)
         for block in self.blocks:
             x = block(x, condition)
         return x[:, self.num_prefix_tokens :]
+
+    def _with_prefix(self, x: Tensor) -> Tensor:
+        if self.num_prefix_tokens == 0:
+            return x
+        tokens = [self.cls_token]
+        if self.num_prefix_tokens > 1:
+            tokens.append(self.reg_token)
+        prefix = torch.cat(tokens, dim=1).expand(x.shape[0], -1, -1)
+        return torch.cat([prefix.to(x.dtype), x], dim=1)

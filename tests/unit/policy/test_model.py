@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moxin_vla.policy.moxin.config import MoxinConfig, TextConfig, VisionTowerConfig
+from moxin_vla.policy.moxin.architecture import TextConfig, VisionTowerConfig
+from moxin_vla.policy.moxin.config import MoxinConfig
 from moxin_vla.policy.moxin.model import MoxinVLA, token_layout
 
 _DINO = VisionTowerConfig("dinov2", 224, 14, 1024, 24, 16, 4096, 5, True, 23)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from moxin_vla.policy.moxin.checkpoint import load_checkpoint, save_checkpoint
-from moxin_vla.policy.moxin.model import ActionPrefix, MoxinVLA
+from moxin_vla.policy.moxin.model import ActionPrefix, Context, MoxinVLA
 from moxin_vla.policy.moxin.policy import MoxinPolicy
 from moxin_vla.policy.moxin.training.prefix import after_prefix, committed_prefix
 from moxin_vla.policy.moxin.training.settings import TrainConfig
@@ -91,6 +91,7 @@ def test_a_released_layout_carries_one_value_per_slot(config):
     assert model.action_prefix_projector.fc1.in_features == 1
     embedded = torch.nn.init.normal_(model.action_prefix_projector.fc2.bias)
     prefix = ActionPrefix(torch.zeros(1, config.chunk, 6), torch.tensor([2]))
-    slots = model._slots(torch.zeros(1, 3, config.text.hidden_size), prefix)
+    text = torch.zeros(1, 3, config.text.hidden_size)
+    slots = model.slots(Context(text, None, text, text, None, text), prefix)
     assert torch.allclose(slots[0, :12], embedded.expand(12, -1))
     assert not slots[0, 12:].any()

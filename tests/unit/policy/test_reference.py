@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from moxin_vla.policy.moxin.architecture import TextConfig, VisionTowerConfig
 from moxin_vla.policy.moxin.attention import attention
-from moxin_vla.policy.moxin.config import TextConfig, VisionTowerConfig
 from moxin_vla.policy.moxin.film import FilmBlock
 from moxin_vla.policy.moxin.trunk import Trunk
 from moxin_vla.policy.moxin.vit import Block, PatchEmbed

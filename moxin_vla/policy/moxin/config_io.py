@@ -1,31 +1,28 @@
 """config.json: the released field names where they exist, ours under `moxin_vla`."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from moxin_vla.core.embodiment import ActionSpace
-from moxin_vla.core.errors import CheckpointError, listed
-from moxin_vla.policy.moxin.config import MoxinConfig, TextConfig, VisionTowerConfig
+from moxin_vla.core.errors import CheckpointError
+from moxin_vla.policy.moxin.architecture import TextConfig, VisionTowerConfig
+from moxin_vla.policy.moxin.config import MoxinConfig
+from moxin_vla.policy.moxin.policy_file import parse_fields
 
-_OURS = (
-    "name",
-    "cameras",
-    "joints",
-    "chunk",
-    "control_rate_hz",
-    "absolute_dims",
-    "norm_type",
-    "film",
-    "attention",
-    "action_slots",
-    "slots_per_step",
+OURS = "moxin_vla"
+_ELSEWHERE = ("towers", "text", "llm_max_length", "pad_token_id")
+# Checkpoints written before these existed take the default; everything else must be there.
+_LATER = (
+    "proprio_names",
+    "gripper_convention",
+    "head",
+    "decoding",
+    "diffusion_steps",
+    "action_bins",
     "action_prefix",
-    "statistics_key",
-    "empty_token_id",
-    "bos_token_id",
-    "eos_token_id",
+    "vocabulary_padding",
+    "prompt",
 )
-_LATER = ("action_prefix",)  # checkpoints written before these existed take the default
 
 
 def config_to_json(config: MoxinConfig, statistics: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +32,7 @@ def config_to_json(config: MoxinConfig, statistics: dict[str, Any]) -> dict[str,
         config: The model.
         statistics: Content of `dataset_statistics.json`, repeated as `norm_stats` as released.
     """
-    ours = {name: getattr(config, name) for name in _OURS}
+    ours = {name: getattr(config, name) for name in _own_fields()}
     return {
         "model_type": "openvla",
         "architectures": ["OpenVLAForActionPrediction"],
@@ -48,7 +45,7 @@ def config_to_json(config: MoxinConfig, statistics: dict[str, Any]) -> dict[str,
         "pad_token_id": config.pad_token_id,
         "text_config": asdict(config.text),
         "norm_stats": statistics,
-        "moxin_vla": {
+        OURS: {
             **ours,
             "action_space": config.action_space.value,
             "towers": [asdict(tower) for tower in config.towers],
@@ -56,39 +53,35 @@ def config_to_json(config: MoxinConfig, statistics: dict[str, Any]) -> dict[str,
     }
 
 
-def config_from_json(content: dict[str, Any]) -> MoxinConfig:
-    """Build a config from config.json.
+def config_from_json(
+    content: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> MoxinConfig:
+    """Build a config from a config.json that has our section.
+
+    Args:
+        content: config.json.
+        overrides: Fields that win.
 
     Raises:
         CheckpointError: A field is missing, unknown or inconsistent.
     """
     try:
-        ours, text = content["moxin_vla"], content["text_config"]
+        ours, text = content[OURS], content["text_config"]
         known = {field.name for field in fields(TextConfig)}
-        values: dict[str, Any] = {
-            name: ours[name] for name in _OURS if name in ours or name not in _LATER
+        needed = [name for name in _own_fields() if name in ours or name not in _LATER]
+        values = parse_fields({name: ours[name] for name in needed})
+        values |= {
+            "towers": tuple(VisionTowerConfig(**tower) for tower in ours["towers"]),
+            "text": TextConfig(**{name: value for name, value in text.items() if name in known}),
+            "llm_max_length": content["llm_max_length"],
+            "pad_token_id": content["pad_token_id"],
         }
-        for name in ("cameras", "joints", "absolute_dims"):
-            values[name] = tuple(values[name])
-        return MoxinConfig(
-            **values,
-            towers=tuple(VisionTowerConfig(**tower) for tower in ours["towers"]),
-            text=TextConfig(**{name: value for name, value in text.items() if name in known}),
-            action_space=_action_space(ours["action_space"]),
-            llm_max_length=content["llm_max_length"],
-            pad_token_id=content["pad_token_id"],
-        )
+        return MoxinConfig(**(values | dict(overrides or {})))
     except KeyError as error:
         raise CheckpointError(f"config.json: the field {error} is missing.") from None
     except TypeError as error:
         raise CheckpointError(f"config.json does not describe a model: {error}") from None
 
 
-def _action_space(value: str) -> ActionSpace:
-    try:
-        return ActionSpace(value)
-    except ValueError:
-        raise CheckpointError(
-            f"config.json: unknown action_space '{value}'. "
-            f"Choose from: {listed(space.value for space in ActionSpace)}"
-        ) from None
+def _own_fields() -> list[str]:
+    return [field.name for field in fields(MoxinConfig) if field.name not in _ELSEWHERE]

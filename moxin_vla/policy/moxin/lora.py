@@ -118,7 +118,7 @@ def _merged(base: Stored, down: Stored, up: Stored, scale: float) -> Stored:
         update = torch.mm(up.read().float(), down.read().float()).mul_(scale)
         return update.add_(base.read()).to(base.dtype)
 
-    return Stored(base.shape, base.dtype, base.file, read)
+    return Stored(base.shape, base.dtype, base.file, read, mapped=False)
 
 
 def adapter_scale(directory: Path, default: dict[str, Any]) -> float:

@@ -36,12 +36,14 @@ class Stored:
         dtype: Its dtype.
         file: Where it is.
         read: Returns it, memory-mapped where the file allows.
+        mapped: True if what `read` returns is the mapped file itself, unchanged.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     file: Path
     read: Callable[[], Tensor]
+    mapped: bool = True
 
     @property
     def numel(self) -> int:
@@ -85,7 +87,8 @@ def open_trunk(directory: Path) -> Weights:
     index = directory / INDEX
     if index.is_file() and (absent := sorted(_weight_map(index).keys() - weights.keys())):
         raise CheckpointError(
-            f"'{index}' names {len(absent)} tensors that its files don't hold: {listed(absent[:5])}"
+            f"'{index}' names {len(absent)} tensors that its files don't hold: "
+            f"{listed(absent[:5])}"
         )
     return weights
 
@@ -170,22 +173,23 @@ def damaged(file: Path, error: Exception) -> CheckpointError:
 
 
 def moved(stored: Stored, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Read a tensor, bring it to its dtype and device, and let go of the mapped file."""
-    mapped = stored.read()
-    tensor = mapped.to(device=device, dtype=dtype)
-    if tensor.data_ptr() != mapped.data_ptr():
-        _let_go(mapped)
+    """Read a tensor, copy it to its dtype and device, and let go of the mapped file.
+
+    Always a copy: a file that is overwritten in place must not change a policy that is running.
+    """
+    original = stored.read()
+    tensor = original.to(device=device, dtype=dtype, copy=True)
+    if stored.mapped and sys.platform.startswith("linux"):
+        _let_go(original)
     return tensor
 
 
 def _let_go(tensor: Tensor) -> None:
     """Drop the mapped pages of a tensor from memory; they would be read again if needed."""
-    if not sys.platform.startswith("linux") or tensor.device.type != "cpu" or not tensor.numel():
-        return
     page = mmap.PAGESIZE
     start = -(-tensor.data_ptr() // page) * page  # whole pages of this tensor only
     stop = (tensor.data_ptr() + tensor.numel() * tensor.element_size()) // page * page
-    if stop > start and tensor.untyped_storage().filename is not None:
+    if stop > start:
         _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _DONT_NEED)
 
 

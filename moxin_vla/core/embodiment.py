@@ -4,7 +4,7 @@ Read from one YAML file and checked at start.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,20 @@ class Joint:
 
 @dataclass(frozen=True, slots=True)
 class Gripper:
-    """Which joint is the gripper, and the targets that mean open and closed, in [rad]."""
+    """Which joint is the gripper, and the targets that mean open and closed, in [rad].
+
+    `threshold` is for policies that say how far it is open, from 0 to 1: above it open, else
+    closed. Without one, the target lies as far between the two.
+    """
 
     joint: str
     open: float
     closed: float
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise EmbodimentError(f"gripper: threshold must be in (0, 1). Got: {self.threshold}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +221,7 @@ _SCALARS = {
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
     float: ((int, float), "a finite number"),
+    float | None: ((int, float), "a finite number"),
 }
 
 
@@ -266,21 +276,24 @@ def _checked_fields(kind: type, raw: Any, where: str) -> dict[str, Any]:
     names = [field.name for field in fields(kind)]
     if not isinstance(raw, dict):
         raise EmbodimentError(f"{where} must be a mapping with: {listed(names)}. Got: {raw!r}")
-    if missing := [name for name in names if name not in raw]:
+    needed = [field.name for field in fields(kind) if field.default is MISSING]
+    if missing := [name for name in needed if name not in raw]:
         raise EmbodimentError(f"{where}: missing {listed(missing)}")
     if unknown := [name for name in raw if name not in names]:
         raise EmbodimentError(f"{where}: unknown {listed(unknown)}. Known: {listed(names)}")
     kinds = {field.name: field.type for field in fields(kind) if field.type in _SCALARS}
-    return raw | {name: _scalar(kinds[name], raw[name], f"{where}: {name}") for name in kinds}
+    given = [name for name in kinds if raw.get(name) is not None or name in needed]
+    return raw | {name: _scalar(kinds[name], raw[name], f"{where}: {name}") for name in given}
 
 
 def _scalar(kind: Any, value: Any, where: str) -> Any:
     """Return `value` if it is a scalar of `kind`; YAML reads 1e3 as text and `on` as a bool."""
     accepted, words = _SCALARS[kind]
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-    if not fits or (kind is float and not math.isfinite(value)):
+    numeric = kind in (float, float | None)
+    if not fits or (numeric and not math.isfinite(value)):
         raise EmbodimentError(f"{where} must be {words}. Got: {value!r}")
-    return kind(value)
+    return float(value) if numeric else kind(value)
 
 
 def _choice(kind: type[Enum], value: Any, where: str) -> Any:

@@ -20,6 +20,8 @@ class PolicySpec:
         horizon: Prediction horizon H, in control steps.
         control_rate_hz: Rate its steps were trained at, in [Hz].
         fingerprint: Hash of weights and statistics; empty if it has none.
+        proprio_range: Lowest and highest value of each proprio dim in the training data, in
+            [rad], length D; None if unknown.
     """
 
     name: str
@@ -28,6 +30,18 @@ class PolicySpec:
     horizon: int
     control_rate_hz: float
     fingerprint: str = ""
+    proprio_range: tuple[tuple[float, float], ...] | None = None
+
+    def outside(self, proprio: NDArray[np.float64]) -> tuple[str, ...]:
+        """Name the dims of a proprio (D,) that lie beyond the training data by a tenth of its
+        range.
+        """
+        if self.proprio_range is None:
+            return ()
+        low, high = np.array(self.proprio_range).T
+        slack = 0.1 * (high - low)
+        beyond = (proprio < low - slack) | (proprio > high + slack)
+        return tuple(name for name, out in zip(self.joints, beyond, strict=True) if out)
 
 
 @runtime_checkable

@@ -1,47 +1,64 @@
 """From a source that a user writes to a policy that fits the robot."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from moxin_vla.core.embodiment import Embodiment
-from moxin_vla.core.errors import DependencyError, PolicyError
+from moxin_vla.core.embodiment import ActionSpace, Embodiment
+from moxin_vla.core.errors import DependencyError, EmbodimentError, PolicyError, listed
 from moxin_vla.core.protocols import Policy
 from moxin_vla.policy.scripted import ScriptedPolicy
+from moxin_vla.policy.self_test import require, self_test
 
 _SCRIPTED = "scripted:"
 
 
-def load_policy(source: str, embodiment: Embodiment, device: str = "cpu") -> Policy:
+def load_policy(
+    source: str, embodiment: Embodiment, device: str = "cpu", test: bool = True
+) -> Policy:
     """Load a policy and check it against the robot before anything moves.
 
     Args:
-        source: A checkpoint directory, or `scripted:NAME`.
+        source: A checkpoint directory, a policy file, a Hugging Face id, or `scripted:NAME`.
         embodiment: The robot.
         device: Torch device for checkpoints.
+        test: False to leave out the self-test: then nothing shows a policy that is blind,
+            deaf or masked wrongly.
 
     Raises:
-        PolicyError: The source is neither.
+        PolicyError: There is no such policy, or it failed its self-test.
         CheckpointError: The checkpoint is not whole.
         EmbodimentError: It was made for another robot.
         DependencyError: torch is missing.
     """
     if source.startswith(_SCRIPTED):
         policy: Policy = ScriptedPolicy(source.removeprefix(_SCRIPTED), embodiment)
-    elif Path(source).is_dir():
-        policy = _load_checkpoint(source, device)
+    elif Path(source).exists() or _may_be_on_the_hub(source):
+        return _load_checkpoint(source, embodiment, device, test)
     else:
         raise PolicyError(
-            f"There is no policy '{source}'. Expected: a checkpoint directory, or one of "
+            f"There is no policy '{source}'. Expected: a checkpoint directory, a policy file "
+            "(.yaml), a Hugging Face id (owner/name), or one of "
             "scripted:hold, scripted:sweep, scripted:nan"
         )
     embodiment.check_policy(policy.spec)
     return policy
 
 
-def _load_checkpoint(source: str, device: str) -> Policy:
+def _may_be_on_the_hub(source: str) -> bool:
+    """True for `owner/name`; a path that was mistyped has other parts or a folder that exists."""
+    owner, _, name = source.partition("/")
+    plain = bool(owner and name) and "/" not in name and not owner.startswith((".", "~"))
+    return plain and not Path(owner).exists()
+
+
+def _load_checkpoint(source: str, embodiment: Embodiment, device: str, test: bool) -> Policy:
     try:
         import torch
 
         from moxin_vla.policy.moxin.policy import MoxinPolicy
+        from moxin_vla.policy.moxin.policy_file import read_policy_file
+        from moxin_vla.policy.moxin.probe import attention_probe
     except ImportError as error:
         raise DependencyError(
             f"Checkpoints need torch ({error}). Install it with: pip install 'moxin_vla[policy]'"
@@ -50,4 +67,22 @@ def _load_checkpoint(source: str, device: str) -> Policy:
         raise PolicyError(f"Device '{device}' was asked for, and torch sees no GPU. Use: cpu")
     if device == "cpu":
         torch.set_num_threads(1)  # more threads are slower beside a simulator or a control loop
-    return MoxinPolicy.from_directory(source, device)
+    is_file = Path(source).suffix in (".yaml", ".yml")
+    policy = MoxinPolicy.load(
+        read_policy_file(Path(source)) if is_file else source, device, embodiment.gripper
+    )
+    _refuse_end_effector(policy.checkpoint.config, embodiment)
+    embodiment.check_policy(policy.spec)
+    if test:
+        probe = partial(attention_probe, policy.checkpoint)
+        require(self_test(policy, embodiment, probe), policy.spec.name)
+    return policy
+
+
+def _refuse_end_effector(config: Any, embodiment: Embodiment) -> None:
+    if config.action_space is ActionSpace.END_EFFECTOR_DELTA:
+        raise EmbodimentError(
+            f"Policy '{config.name}' acts in end_effector_delta ({listed(config.joints)}). "
+            f"Embodiment '{embodiment.name}' is commanded by its joints: "
+            f"{listed(embodiment.joint_names)}. Fine-tune it on joint actions of this robot."
+        )

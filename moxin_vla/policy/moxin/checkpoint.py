@@ -87,7 +87,7 @@ def load_checkpoint(source: str | Path | PolicyFile, device: str = "cpu") -> Che
         model=model.eval(),
         statistics=opened.statistics(),
         tokenizer=opened.tokenizer(),
-        preprocessor=load_preprocessor(opened.preprocessor, opened.config),
+        preprocessor=load_preprocessor(opened.preprocessor, opened.config, opened.preprocessing()),
         fingerprint=opened.fingerprint(),
         notes=opened.gathered.notes,
     )

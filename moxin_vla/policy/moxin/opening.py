@@ -18,7 +18,7 @@ from moxin_vla.policy.moxin.hub import find_checkpoint
 from moxin_vla.policy.moxin.layout import Gathered, gather
 from moxin_vla.policy.moxin.model import MoxinVLA
 from moxin_vla.policy.moxin.policy_file import PolicyFile
-from moxin_vla.policy.moxin.released import released_config
+from moxin_vla.policy.moxin.released import released_config, released_preprocessing
 from moxin_vla.policy.moxin.statistics import (
     Statistics,
     load_statistics,
@@ -82,6 +82,11 @@ class Opened:
         path = self.directory if named is None else Path(named)
         file = path / "tokenizer.json" if path.is_dir() else path
         return PromptTokenizer(load_tokenizer(file), self.config)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the steps before normalisation that its own file does not say."""
+        released = {} if OURS in self.content else released_preprocessing(self.config)
+        return {**released, **self.settings.preprocessing}
 
     def problems(self) -> list[str]:
         """Return what does not fit between weights and config: missing, unexpected, wrong shape.

@@ -1,11 +1,12 @@
 """From camera images to pixel values.
 
-Every image is normalised once per tower; cameras follow each other on channels.
+Every image goes through the steps that the checkpoint was trained with, is normalised once per
+tower, and the cameras follow each other on channels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,10 +15,47 @@ from torch import Tensor
 
 from moxin_vla.core.errors import CheckpointError, ObservationError, listed
 from moxin_vla.policy.moxin.config import MoxinConfig
+from moxin_vla.policy.moxin.pixels import (
+    centre_crop,
+    jpeg_round_trip,
+    lanczos3_resize,
+    rotate_180,
+)
 
 # As stored in the released `preprocessor_config.json`, rounded to bf16: DINO, then SigLIP.
 _DINO = {"mean": [0.484375, 0.455078125, 0.40625], "std": [0.228515625, 0.2236328125, 0.224609375]}
 _SIGLIP = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+_OURS = "moxin_vla"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What happens to a camera's image before it is normalised, in this order.
+
+    Attributes:
+        rotate_180: Cameras that are upside down in comparison with the training data.
+        resize: `none` takes images of the model's size only; `lanczos3` takes any, without keeping
+            the aspect.
+        jpeg_round_trip: Before resizing, as the training data was stored; an image that has the
+            model's size already is taken as it is.
+        center_crop: The middle 90 % of the area, for models trained on random crops.
+
+    Raises:
+        CheckpointError: `resize` is unknown.
+    """
+
+    rotate_180: tuple[str, ...] = ()
+    resize: Literal["none", "lanczos3"] = "none"
+    jpeg_round_trip: bool = False
+    center_crop: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resize not in ("none", "lanczos3"):
+            raise CheckpointError(
+                f"preprocessing: unknown resize '{self.resize}'. Choose from: none, lanczos3"
+            )
+        if self.jpeg_round_trip and self.resize == "none":
+            raise CheckpointError("preprocessing: jpeg_round_trip needs resize: lanczos3.")
 
 
 def default_preprocessor(config: MoxinConfig) -> dict[str, Any]:
@@ -25,67 +63,110 @@ def default_preprocessor(config: MoxinConfig) -> dict[str, Any]:
     return {
         "image_resize_strategy": "resize-naive",
         "input_sizes": [[3, t.image_size, t.image_size] for t in config.towers],
-        "tvf_normalize_params": [_DINO, _SIGLIP][: len(config.towers)],
+        "tvf_normalize_params": _default_params(config),
         "center_crop": False,
         "jpeg_round_trip": False,
     }
 
 
+def _default_params(config: MoxinConfig) -> list[dict[str, list[float]]]:
+    if len(config.towers) == 2:
+        return [_DINO, _SIGLIP]
+    return [_SIGLIP if "siglip" in config.towers[0].model_id else _DINO]
+
+
 @dataclass(frozen=True, slots=True)
 class Preprocessor:
-    """Normalises images for a model.
+    """Prepares and normalises images for a model.
 
     Attributes:
         config: For cameras and image size.
+        steps: What happens before normalisation.
         mean: Channel means, shape (1, 1, 3 * towers, 1, 1).
         std: Channel deviations, same shape.
     """
 
     config: MoxinConfig
+    steps: Steps
     mean: Tensor
     std: Tensor
 
     def stack(self, images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Bring the model's cameras into its order, shape (N, h, w, 3).
+        """Bring the model's cameras into its order and size, shape (N, h, w, 3).
 
         Raises:
-            ObservationError: A camera is missing or an image has the wrong size.
+            ObservationError: A camera is missing, or an image has the wrong size and the model
+                does not resize.
         """
-        side = self.config.image_size
         for camera in self.config.cameras:
             if camera not in images:
                 raise ObservationError(
                     f"The policy needs camera '{camera}'. The observation has: {listed(images)}"
                 )
-            if images[camera].shape != (side, side, 3):
+        return np.stack([self._prepared(name, images[name]) for name in self.config.cameras])
+
+    def _prepared(self, camera: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        side, steps = self.config.image_size, self.steps
+        if camera in steps.rotate_180:
+            image = rotate_180(image)
+        if image.shape != (side, side, 3):
+            if steps.resize == "none":
                 raise ObservationError(
-                    f"Image '{camera}' must be {side}x{side} RGB. Got: {images[camera].shape}"
+                    f"Image '{camera}' must be {side}x{side} RGB. Got: {image.shape}"
                 )
-        return np.stack([images[camera] for camera in self.config.cameras])
+            image = jpeg_round_trip(image) if steps.jpeg_round_trip else image
+            image = lanczos3_resize(image, side)
+        return centre_crop(image) if steps.center_crop else image
 
-    def pixel_values(self, images: NDArray[np.uint8]) -> Tensor:
-        """Map images (B, N, h, w, 3) to pixel values (B, N * towers * 3, h, w)."""
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 1, 4, 2, 3)
-        scaled = pixels.to(self.mean.device).float().div_(255)
+    def pixel_values(
+        self, images: NDArray[np.uint8], device: torch.device | None = None
+    ) -> Tensor:
+        """Map images (B, N, h, w, 3) to pixel values (B, N * towers * 3, h, w), float32.
+
+        The images travel to the device as bytes, a quarter of what they become there.
+        """
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        scaled = pixels.permute(0, 1, 4, 2, 3).float().div_(255)
         towers = len(self.config.towers)
-        return torch.cat([scaled] * towers, dim=2).sub_(self.mean).div_(self.std).flatten(1, 2)
+        mean, std = self.mean.to(device), self.std.to(device)
+        return torch.cat([scaled] * towers, dim=2).sub_(mean).div_(std).flatten(1, 2)
 
 
-def load_preprocessor(content: Mapping[str, Any], config: MoxinConfig) -> Preprocessor:
-    """Read means and deviations from `preprocessor_config.json`.
+def load_preprocessor(
+    content: Mapping[str, Any], config: MoxinConfig, overrides: Mapping[str, Any] | None = None
+) -> Preprocessor:
+    """Read the steps, means and deviations from `preprocessor_config.json`.
+
+    Args:
+        content: The file; empty for the means that every released checkpoint has.
+        config: The model.
+        overrides: Fields of `Steps` that win.
 
     Raises:
-        CheckpointError: There is not one pair per tower, or an unsupported step is asked for.
+        CheckpointError: There is not one pair per tower, or a step or a camera is unknown.
     """
-    params: Sequence[Mapping[str, Sequence[float]]] = content.get("tvf_normalize_params", ())
+    default = _default_params(config)
+    params: Sequence[Mapping[str, Sequence[float]]] = content.get("tvf_normalize_params", default)
     if len(params) != len(config.towers):
         raise CheckpointError(
             f"preprocessor_config.json: tvf_normalize_params has {len(params)} entries. "
             f"Expected {len(config.towers)}, one per vision tower."
         )
-    for step in ("center_crop", "jpeg_round_trip"):
-        if content.get(step, False):
-            raise CheckpointError(f"preprocessor_config.json: '{step}' is not supported yet.")
     columns = [torch.tensor([v for p in params for v in p[name]]) for name in ("mean", "std")]
     mean, std = (column.float().view(1, 1, -1, 1, 1) for column in columns)
-    return Preprocessor(config, mean, std)
+    return Preprocessor(config, _steps(content, config, overrides or {}), mean, std)
+
+
+def _steps(content: Mapping[str, Any], config: MoxinConfig, overrides: Mapping[str, Any]) -> Steps:
+    names = [field.name for field in fields(Steps)]
+    if unknown := [name for name in overrides if name not in names]:
+        raise CheckpointError(f"preprocessing: unknown {listed(unknown)}. Known: {listed(names)}")
+    said = {name: content[name] for name in names if name in content}
+    values = said | dict(content.get(_OURS, {})) | dict(overrides)
+    values["rotate_180"] = tuple(values.get("rotate_180", ()))
+    if strange := [name for name in values["rotate_180"] if name not in config.cameras]:
+        raise CheckpointError(
+            f"preprocessing: rotate_180 names unknown cameras: {listed(strange)}. "
+            f"The model has: {listed(config.cameras)}"
+        )
+    return Steps(**values)

@@ -59,7 +59,6 @@ _HEAD_KEYS: dict[str, Head] = {
     "action_head.model.": "l1",
     "action_head.noise_predictor.": "diffusion",
 }
-RELEASED_PREPROCESSING = {"resize": "lanczos3", "jpeg_round_trip": True, "center_crop": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +145,13 @@ def released_config(
     config = MoxinConfig(**values)
     _check_shapes(config, shapes)
     return config
+
+
+def released_preprocessing(config: MoxinConfig) -> dict[str, Any]:
+    """Return the steps that every released checkpoint was trained with; LIBERO is upside down."""
+    steps = {"resize": "lanczos3", "jpeg_round_trip": True, "center_crop": True}
+    libero = config.joints == _LIBERO["joints"] and config.cameras == _LIBERO["cameras"]
+    return {**steps, "rotate_180": config.cameras if libero else ()}
 
 
 def _check_shapes(config: MoxinConfig, shapes: Shapes) -> None:

@@ -8,16 +8,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from moxin_vla.core.errors import CheckpointError
 from moxin_vla.core.types import checked_instruction
-from moxin_vla.policy.moxin.config import MoxinConfig
+from moxin_vla.policy.moxin.config import PROMPT, MoxinConfig
 
 EMPTY_PIECE = "▁"
 _SPECIAL = ("<unk>", "<s>", "</s>", "<PAD>")
+# Id of the empty piece in the 32,000-piece vocabularies of the trunks that were released.
+_EMPTY_IDS = {"llama": 29871, "mistral": 28705}
+_FULL_VOCABULARY = 32000
 
 
-def prompt(instruction: str) -> str:
-    """Return the prompt that OpenVLA-OFT trains on (moojink/openvla-oft, `openvla_utils.py`)."""
-    instruction = checked_instruction(instruction).lower()
-    return f"In: What action should the robot take to {instruction}?\nOut:"
+def prompt(instruction: str, template: str = PROMPT) -> str:
+    """Return the prompt; by default the one that OpenVLA-OFT trains on (`openvla_utils.py`)."""
+    return template.format(instruction=checked_instruction(instruction).lower())
 
 
 class PromptTokenizer:
@@ -28,8 +30,8 @@ class PromptTokenizer:
         config: For BOS, the override of EMPTY and the longest prompt.
 
     Raises:
-        CheckpointError: The tokenizer has no piece '▁' and no override is set, or it does not fit
-            the trunk's vocabulary.
+        CheckpointError: The tokenizer has no piece '▁' and no override is set, or it is not the
+            trunk's.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: MoxinConfig) -> None:
@@ -39,6 +41,7 @@ class PromptTokenizer:
             raise CheckpointError(
                 f"The tokenizer has no piece '{EMPTY_PIECE}'. Set empty_token_id in config.json."
             )
+        _refuse_another_trunks(tokenizer, config)
         if tokenizer.get_vocab_size() > config.text.vocab_size:
             raise CheckpointError(
                 f"The tokenizer has {tokenizer.get_vocab_size()} pieces. "
@@ -59,7 +62,8 @@ class PromptTokenizer:
         return self._cache[instruction]
 
     def _encode(self, instruction: str) -> tuple[int, ...]:
-        encoded = self._tokenizer.encode(prompt(instruction), add_special_tokens=False).ids
+        text = prompt(instruction, self._config.prompt)
+        encoded = self._tokenizer.encode(text, add_special_tokens=False).ids
         ids = [self._config.bos_token_id, *encoded]
         if ids[-1] != self.empty_id:
             ids.append(self.empty_id)
@@ -77,6 +81,28 @@ class PromptTokenizer:
         ids = [[*row, *[pad] * (longest - len(row))] for row in rows]
         mask = [[True] * len(row) + [False] * (longest - len(row)) for row in rows]
         return ids, mask
+
+
+def _refuse_another_trunks(tokenizer: Tokenizer, config: MoxinConfig) -> None:
+    """Refuse a tokenizer whose ids mean other pieces to the trunk: nothing else would notice."""
+    for name, piece, expected in (
+        ("bos_token_id", "<s>", config.bos_token_id),
+        ("eos_token_id", "</s>", config.eos_token_id),
+    ):
+        found = tokenizer.token_to_id(piece)
+        if found is not None and found != expected:
+            raise CheckpointError(
+                f"The tokenizer is not this checkpoint's: '{piece}' is {found}. "
+                f"{name} says {expected}."
+            )
+    found = tokenizer.token_to_id(EMPTY_PIECE)
+    expected = _EMPTY_IDS[config.text.model_type]
+    full = tokenizer.get_vocab_size() >= _FULL_VOCABULARY
+    if full and config.empty_token_id is None and found not in (None, expected):
+        raise CheckpointError(
+            f"The tokenizer is not a {config.text.model_type} one: '{EMPTY_PIECE}' is {found}. "
+            f"Expected: {expected}. If the trunk was trained with it, set empty_token_id."
+        )
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -24,7 +24,8 @@ def test_a_missing_policy_is_one_message_and_exit_code_2(capsys):
     error = capsys.readouterr().err
     assert error == (
         "moxin-vla: There is no policy 'no/such/place'. "
-        "Expected: a checkpoint directory, or one of "
+        "Expected: a checkpoint directory, a policy file (.yaml), a Hugging Face id "
+        "(owner/name), or one of "
         "scripted:hold, scripted:sweep, scripted:nan\n"
     )
 

@@ -97,7 +97,7 @@ def change(*path, to):
         ),
         (
             change("gripper", "polarity", to=1),
-            "gripper: unknown polarity. Known: joint, open, closed",
+            "gripper: unknown polarity. Known: joint, open, closed, threshold",
         ),
         (
             change("gripper", "joint", to="claw"),

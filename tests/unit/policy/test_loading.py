@@ -46,8 +46,9 @@ def test_unknown_source_lists_the_alternatives(embodiment):
     with pytest.raises(PolicyError) as error:
         load_policy("no/such/place", embodiment)
     assert str(error.value) == (
-        "There is no policy 'no/such/place'. Expected: a checkpoint directory, or one of "
-        "scripted:hold, scripted:sweep, scripted:nan"
+        "There is no policy 'no/such/place'. Expected: a checkpoint directory, a policy file "
+        "(.yaml), a Hugging Face id (owner/name), or one of scripted:hold, scripted:sweep, "
+        "scripted:nan"
     )
 
 

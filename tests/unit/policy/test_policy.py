@@ -4,14 +4,14 @@ import shutil
 import numpy as np
 import pytest
 
-from moxin_vla.core.errors import CheckpointError, ObservationError
+from moxin_vla.core.errors import ObservationError, PolicyError
 from moxin_vla.core.protocols import Policy
 from moxin_vla.policy.moxin.policy import MoxinPolicy
 
 
 @pytest.fixture(scope="module")
 def policy(random_checkpoint) -> MoxinPolicy:
-    return MoxinPolicy.from_directory(random_checkpoint)
+    return MoxinPolicy.load(random_checkpoint)
 
 
 def _with_action_space(random_checkpoint, tmp_path, action_space):
@@ -19,7 +19,7 @@ def _with_action_space(random_checkpoint, tmp_path, action_space):
     content = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     content["moxin_vla"]["action_space"] = action_space
     (directory / "config.json").write_text(json.dumps(content), encoding="utf-8")
-    return MoxinPolicy.from_directory(directory)
+    return MoxinPolicy.load(directory)
 
 
 def test_spec_comes_from_the_checkpoint(policy, embodiment):
@@ -45,7 +45,7 @@ def test_same_observation_gives_the_same_chunk(policy, observe, random_checkpoin
     policy.infer(observe(instruction="touch the blue cube"))
     policy.reset()
     np.testing.assert_array_equal(policy.infer(observe()).actions, first.actions)
-    again = MoxinPolicy.from_directory(random_checkpoint)
+    again = MoxinPolicy.load(random_checkpoint)
     np.testing.assert_array_equal(again.infer(observe()).actions, first.actions)
 
 
@@ -59,13 +59,14 @@ def test_offsets_are_added_to_the_observed_pose_but_not_to_the_gripper(
     np.testing.assert_array_equal(difference[:, 5], np.zeros(16))
 
 
-def test_end_effector_actions_are_refused(random_checkpoint, tmp_path):
-    with pytest.raises(CheckpointError) as error:
-        _with_action_space(random_checkpoint, tmp_path, "end_effector_delta")
+def test_end_effector_actions_are_refused(random_checkpoint, observe, tmp_path):
+    policy = _with_action_space(random_checkpoint, tmp_path, "end_effector_delta")
+    with pytest.raises(PolicyError) as error:
+        policy.infer(observe())
     assert str(error.value) == (
-        "The checkpoint's actions are end_effector_delta. "
-        "This robot takes: joint_position, joint_delta"
+        "Policy 'random' acts in end_effector_delta. Robots here take: joint_position, joint_delta"
     )
+    assert policy.actions(observe()).shape == (16, 6)
 
 
 def test_observation_is_not_changed(policy, observe):

@@ -62,7 +62,7 @@ def policy(config, random_checkpoint, tmp_path):
         for name in ("action", "proprio")
     }
     save_checkpoint(tmp_path, model, {"random": entry}, loaded.tokenizer._tokenizer)
-    return MoxinPolicy.from_directory(tmp_path)
+    return MoxinPolicy.load(tmp_path)
 
 
 def test_a_chunk_begins_with_the_committed_steps_and_depends_on_them(policy, observe):
@@ -81,7 +81,7 @@ def test_a_prefix_of_the_whole_chunk_leaves_a_step_to_plan(policy, observe):
 
 
 def test_a_model_without_prefix_ignores_committed_steps(random_checkpoint, observe):
-    policy = MoxinPolicy.from_directory(random_checkpoint)
+    policy = MoxinPolicy.load(random_checkpoint)
     plain = policy.infer(observe()).actions
     assert np.array_equal(policy.infer(observe(committed=np.ones((2, 6)))).actions, plain)
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from moxin_vla.core.errors import CheckpointError, ObservationError
-from moxin_vla.policy.moxin.preprocess import default_preprocessor, load_preprocessor
+from moxin_vla.policy.moxin.pixels import centre_crop, jpeg_round_trip, lanczos3_resize
+from moxin_vla.policy.moxin.preprocess import Steps, default_preprocessor, load_preprocessor
 
 
 @pytest.fixture
@@ -67,6 +68,60 @@ def test_one_mean_for_two_towers_is_refused(config):
     )
 
 
-def test_steps_that_are_not_built_are_refused(config):
-    with pytest.raises(CheckpointError, match="'center_crop' is not supported yet"):
-        load_preprocessor(default_preprocessor(config) | {"center_crop": True}, config)
+def _with(config, **steps):
+    return load_preprocessor({}, config, steps)
+
+
+def test_released_steps_are_resize_jpeg_and_crop(config):
+    image = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
+    steps = {"resize": "lanczos3", "jpeg_round_trip": True, "center_crop": True}
+    found = _with(config, **steps).stack({"front": image, "wrist": image})
+    expected = centre_crop(lanczos3_resize(jpeg_round_trip(image), 24))
+    assert np.array_equal(found[0], expected) and np.array_equal(found[1], expected)
+
+
+def test_an_image_of_the_models_size_is_not_compressed(config):
+    steps = {"resize": "lanczos3", "jpeg_round_trip": True}
+    images = _images()
+    assert np.array_equal(_with(config, **steps).stack(images)[0], images["front"])
+
+
+def test_only_the_named_cameras_are_turned_and_nothing_is_changed_in_place(config):
+    images = _images()
+    before = {name: image.copy() for name, image in images.items()}
+    found = _with(config, rotate_180=["wrist"]).stack(images)
+    assert np.array_equal(found[0], before["front"])
+    assert np.array_equal(found[1], before["wrist"][::-1, ::-1])
+    assert all(np.array_equal(images[name], before[name]) for name in images)
+
+
+def test_a_files_own_section_is_read_and_a_policy_file_wins(config):
+    content = {"moxin_vla": {"resize": "lanczos3", "center_crop": True}}
+    assert load_preprocessor(content, config).steps == Steps((), "lanczos3", False, True)
+    steps = load_preprocessor(content, config, {"center_crop": False}).steps
+    assert steps == Steps((), "lanczos3", False, False)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (
+            {"sharpen": 1},
+            "preprocessing: unknown sharpen. "
+            "Known: rotate_180, resize, jpeg_round_trip, center_crop",
+        ),
+        (
+            {"resize": "cubic"},
+            "preprocessing: unknown resize 'cubic'. Choose from: none, lanczos3",
+        ),
+        ({"jpeg_round_trip": True}, "preprocessing: jpeg_round_trip needs resize: lanczos3."),
+        (
+            {"rotate_180": ["side"]},
+            "preprocessing: rotate_180 names unknown cameras: side. The model has: front, wrist",
+        ),
+    ],
+)
+def test_wrong_steps_are_refused(config, steps, message):
+    with pytest.raises(CheckpointError) as error:
+        _with(config, **steps)
+    assert str(error.value) == message

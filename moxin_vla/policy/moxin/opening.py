@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from moxin_vla.core.errors import CheckpointError, listed
+from moxin_vla.policy.moxin.architecture import VisionTowerConfig
 from moxin_vla.policy.moxin.backbone import TOWER_NAMES
 from moxin_vla.policy.moxin.config import MoxinConfig
 from moxin_vla.policy.moxin.config_io import OURS, config_from_json
@@ -179,15 +180,20 @@ def used(weights: Weights, config: MoxinConfig) -> Weights:
     Those are the output vocabulary where no token is decoded, rotary tables, and in each tower the
     blocks past the last used one, the final norm and the pooling.
     """
-    return {name: stored for name, stored in weights.items() if not _unused(name, config)}
+    return used_by(weights, config.towers, lm_head=config.head == "discrete")
 
 
-def _unused(name: str, config: MoxinConfig) -> bool:
+def used_by(weights: Weights, towers: tuple[VisionTowerConfig, ...], lm_head: bool) -> Weights:
+    """Do what `used` does, for any model of the family."""
+    return {k: stored for k, stored in weights.items() if not _unused(k, towers, lm_head)}
+
+
+def _unused(name: str, towers: tuple[VisionTowerConfig, ...], lm_head: bool) -> bool:
     if name == "language_model.lm_head.weight":
-        return config.head != "discrete"
+        return not lm_head
     if name.endswith("rotary_emb.inv_freq"):
         return True
-    for tower_name, tower in zip(TOWER_NAMES, config.towers, strict=False):
+    for tower_name, tower in zip(TOWER_NAMES, towers, strict=False):
         prefix = f"vision_backbone.{tower_name}."
         if name.startswith(prefix):
             part, _, rest = name.removeprefix(prefix).partition(".")

@@ -34,15 +34,25 @@ def jpeg_round_trip(image: Pixels) -> Pixels:
 def lanczos3_resize(image: Pixels, side: int) -> Pixels:
     """Resize to a square, whatever the aspect, with Lanczos-3 and antialiasing."""
     height, width = image.shape[:2]
-    rows, columns = lanczos3_weights(height, side), lanczos3_weights(width, side)
+    rows, columns = resize_weights(height, side), resize_weights(width, side)
     pixels = image.astype(np.float32)
     wide = np.tensordot(rows, pixels, axes=(1, 0))  # (side, width, 3)
     square = np.tensordot(wide, columns, axes=(1, 1)).transpose(0, 2, 1)  # (side, side, 3)
     return np.clip(np.rint(square), 0, 255).astype(np.uint8)
 
 
+def bicubic_resize(image: Pixels, side: int) -> Pixels:
+    """Resize to a square as Pillow does for Prismatic models: cubic, antialiased, row by row."""
+    height, width = image.shape[:2]
+    columns = resize_weights(width, side, "cubic")
+    wide = np.tensordot(image.astype(np.float32), columns, axes=(1, 1)).transpose(0, 2, 1)
+    wide = np.clip(np.rint(wide), 0, 255)  # Pillow keeps bytes between its two passes
+    square = np.tensordot(resize_weights(height, side, "cubic"), wide, axes=(1, 0))
+    return np.clip(np.rint(square), 0, 255).astype(np.uint8)
+
+
 @lru_cache(maxsize=16)
-def lanczos3_weights(source: int, target: int) -> NDArray[np.float32]:
+def resize_weights(source: int, target: int, kernel: str = "lanczos3") -> NDArray[np.float32]:
     """Return the weights of every source pixel in every target pixel, shape (target, source).
 
     Pixel centres lie at half integers; the kernel widens with the scale when shrinking; weights
@@ -52,12 +62,24 @@ def lanczos3_weights(source: int, target: int) -> NDArray[np.float32]:
     widened = max(scale, 1.0)
     centres = (np.arange(target) + 0.5) * scale
     offsets = (np.arange(source) + 0.5)[None] - centres[:, None]
-    weights = np.where(np.abs(offsets) <= _LOBES * widened, _lanczos(offsets / widened), 0.0)
+    shape, support = _KERNELS[kernel]
+    weights = np.where(np.abs(offsets) <= support * widened, shape(offsets / widened), 0.0)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _lanczos(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sinc(x) * np.sinc(x / _LOBES)
+
+
+def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' cubic convolution with a = -1/2 (IEEE TASSP 29, 1981)."""
+    x = np.abs(x)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1.0
+    far = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+_KERNELS = {"lanczos3": (_lanczos, _LOBES), "cubic": (_cubic, 2.0)}
 
 
 def centre_crop(image: Pixels) -> Pixels:

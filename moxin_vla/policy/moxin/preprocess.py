@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moxin_vla.core.errors import CheckpointError, ObservationError, listed
+from moxin_vla.policy.moxin.architecture import VisionTowerConfig
 from moxin_vla.policy.moxin.config import MoxinConfig
 from moxin_vla.policy.moxin.pixels import (
     centre_crop,
@@ -25,6 +26,10 @@ from moxin_vla.policy.moxin.pixels import (
 # As stored in the released `preprocessor_config.json`, rounded to bf16: DINO, then SigLIP.
 _DINO = {"mean": [0.484375, 0.455078125, 0.40625], "std": [0.228515625, 0.2236328125, 0.224609375]}
 _SIGLIP = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+_CLIP = {  # OpenAI's, not rounded
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711],
+}
 _OURS = "moxin_vla"
 
 
@@ -63,16 +68,34 @@ def default_preprocessor(config: MoxinConfig) -> dict[str, Any]:
     return {
         "image_resize_strategy": "resize-naive",
         "input_sizes": [[3, t.image_size, t.image_size] for t in config.towers],
-        "tvf_normalize_params": _default_params(config),
+        "tvf_normalize_params": _default_params(config.towers),
         "center_crop": False,
         "jpeg_round_trip": False,
     }
 
 
-def _default_params(config: MoxinConfig) -> list[dict[str, list[float]]]:
-    if len(config.towers) == 2:
-        return [_DINO, _SIGLIP]
-    return [_SIGLIP if "siglip" in config.towers[0].model_id else _DINO]
+def _default_params(towers: tuple[VisionTowerConfig, ...]) -> list[dict[str, list[float]]]:
+    if len(towers) == 2:
+        return [_DINO, _CLIP if "clip" in towers[1].model_id.split("_") else _SIGLIP]
+    name = towers[0].model_id.split("_")
+    return [_SIGLIP if "siglip" in name else _CLIP if "clip" in name else _DINO]
+
+
+def tower_params(
+    content: Mapping[str, Any], towers: tuple[VisionTowerConfig, ...]
+) -> Sequence[Mapping[str, Sequence[float]]]:
+    """Return `mean` and `std` of every tower; the released ones if the file does not say.
+
+    Raises:
+        CheckpointError: There is not one pair per tower.
+    """
+    params = content.get("tvf_normalize_params", _default_params(towers))
+    if len(params) != len(towers):
+        raise CheckpointError(
+            f"preprocessor_config.json: tvf_normalize_params has {len(params)} entries. "
+            f"Expected {len(towers)}, one per vision tower."
+        )
+    return params
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +168,7 @@ def load_preprocessor(
     Raises:
         CheckpointError: There is not one pair per tower, or a step or a camera is unknown.
     """
-    default = _default_params(config)
-    params: Sequence[Mapping[str, Sequence[float]]] = content.get("tvf_normalize_params", default)
-    if len(params) != len(config.towers):
-        raise CheckpointError(
-            f"preprocessor_config.json: tvf_normalize_params has {len(params)} entries. "
-            f"Expected {len(config.towers)}, one per vision tower."
-        )
+    params = tower_params(content, config.towers)
     columns = [torch.tensor([v for p in params for v in p[name]]) for name in ("mean", "std")]
     mean, std = (column.float().view(1, 1, -1, 1, 1) for column in columns)
     return Preprocessor(config, _steps(content, config, overrides or {}), mean, std)

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from moxin_vla.policy.moxin.pixels import (
+    bicubic_resize,
     centre_crop,
     crop_samples,
     jpeg_round_trip,
     lanczos3_resize,
-    lanczos3_weights,
+    resize_weights,
     rotate_180,
 )
 
@@ -67,17 +68,17 @@ def test_resize_agrees_with_another_library(height, width):
         ],
         axis=-1,
     )
-    exact = np.tensordot(lanczos3_weights(height, 224), image.astype(float), axes=(1, 0))
-    exact = np.tensordot(exact, lanczos3_weights(width, 224), axes=(1, 1)).transpose(0, 2, 1)
+    exact = np.tensordot(resize_weights(height, 224), image.astype(float), axes=(1, 0))
+    exact = np.tensordot(exact, resize_weights(width, 224), axes=(1, 1)).transpose(0, 2, 1)
     np.testing.assert_allclose(exact, expected, atol=2e-3)
     rounded = np.clip(np.rint(expected), 0, 255)
     assert np.mean(lanczos3_resize(image, 224) != rounded) < 1e-4
 
 
 def test_shrinking_widens_the_kernel_and_growing_does_not():
-    assert (np.abs(lanczos3_weights(448, 224)[100]) > 1e-6).sum() == 12
-    assert (np.abs(lanczos3_weights(112, 224)[100]) > 1e-6).sum() == 6
-    np.testing.assert_allclose(lanczos3_weights(448, 224).sum(1), 1, atol=1e-6)
+    assert (np.abs(resize_weights(448, 224)[100]) > 1e-6).sum() == 12
+    assert (np.abs(resize_weights(112, 224)[100]) > 1e-6).sum() == 6
+    np.testing.assert_allclose(resize_weights(448, 224).sum(1), 1, atol=1e-6)
 
 
 def test_resize_to_the_same_size_changes_nothing():
@@ -95,3 +96,11 @@ def test_jpeg_is_quality_95_with_halved_colour():
 def test_rotation_turns_both_axes():
     image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
     assert np.array_equal(rotate_180(image)[0, 0], image[1, 2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (100, 150)])
+def test_bicubic_resize_is_pillows(height, width):
+    image = _picture(height, width)
+    expected = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC))
+    difference = np.abs(bicubic_resize(image, 224).astype(int) - expected)
+    assert difference.max() <= 1 and np.mean(difference > 0) < 0.01

@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Sequence
 
 import moxin_vla
-from moxin_vla.cli import bringup, demo, doctor, evaluate, nano
+from moxin_vla.cli import ask, bringup, convert, demo, doctor, evaluate, inspect, nano
 from moxin_vla.core.errors import MoxinVlaError
 
-_VERBS = (demo, evaluate, bringup, nano, doctor)
+_VERBS = (demo, evaluate, bringup, inspect, convert, ask, nano, doctor)
 # What a verb may find missing, and the extra that brings it.
 _EXTRA_OF = {
     **dict.fromkeys(("mujoco", "so101_nexus", "gymnasium", "trimesh"), "sim"),

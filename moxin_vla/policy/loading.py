@@ -57,7 +57,7 @@ def _load_checkpoint(source: str, embodiment: Embodiment, device: str, test: boo
         import torch
 
         from moxin_vla.policy.moxin.policy import MoxinPolicy
-        from moxin_vla.policy.moxin.policy_file import read_policy_file
+        from moxin_vla.policy.moxin.policy_file import as_source
         from moxin_vla.policy.moxin.probe import attention_probe
     except ImportError as error:
         raise DependencyError(
@@ -67,11 +67,8 @@ def _load_checkpoint(source: str, embodiment: Embodiment, device: str, test: boo
         raise PolicyError(f"Device '{device}' was asked for, and torch sees no GPU. Use: cpu")
     if device == "cpu":
         torch.set_num_threads(1)  # more threads are slower beside a simulator or a control loop
-    is_file = Path(source).suffix in (".yaml", ".yml")
-    policy = MoxinPolicy.load(
-        read_policy_file(Path(source)) if is_file else source, device, embodiment.gripper
-    )
-    _refuse_end_effector(policy.checkpoint.config, embodiment)
+    policy = MoxinPolicy.load(as_source(source), device, embodiment.gripper)
+    refuse_end_effector(policy.checkpoint.config, embodiment)
     embodiment.check_policy(policy.spec)
     if test:
         probe = partial(attention_probe, policy.checkpoint)
@@ -79,7 +76,8 @@ def _load_checkpoint(source: str, embodiment: Embodiment, device: str, test: boo
     return policy
 
 
-def _refuse_end_effector(config: Any, embodiment: Embodiment) -> None:
+def refuse_end_effector(config: Any, embodiment: Embodiment) -> None:
+    """Raise EmbodimentError if a checkpoint acts on an end effector: robots here have joints."""
     if config.action_space is ActionSpace.END_EFFECTOR_DELTA:
         raise EmbodimentError(
             f"Policy '{config.name}' acts in end_effector_delta ({listed(config.joints)}). "

@@ -84,6 +84,12 @@ def read_policy_file(path: Path) -> PolicyFile:
     return PolicyFile(**values, config=parse_fields(config))
 
 
+def as_source(text: str) -> str | PolicyFile:
+    """Return what a user's text means: a policy file's content, or a directory or id as it is."""
+    path = Path(text)
+    return read_policy_file(path) if path.suffix in (".yaml", ".yml") else text
+
+
 def parse_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """Bring fields from YAML or JSON to the types of `MoxinConfig`."""
     parsed = dict(config)

@@ -18,7 +18,7 @@ from moxin_vla.policy.moxin.model import MoxinVLA
 from moxin_vla.policy.moxin.tokenizer import build_tokenizer
 from moxin_vla.policy.moxin.vlm import MoxinVLM, VlmConfig
 
-DINO = VisionTowerConfig("vit_large_patch14_reg4_dinov2", 28, 14, 16, 3, 2, 24, 5, True, 2)
+DINO = VisionTowerConfig("vit_large_patch14_reg4_dinov2", 28, 14, 16, 3, 2, 32, 5, True, 2)
 SIGLIP = VisionTowerConfig("vit_so400m_patch14_siglip", 28, 14, 24, 3, 3, 40, 0, False, 2)
 CLIP = VisionTowerConfig(
     "vit_large_patch14_clip", 28, 14, 16, 3, 2, 24, 1, False, 2, True, True, "gelu", 1e-5

@@ -102,20 +102,6 @@ def test_an_adapter_of_another_kind_is_refused(base, tuned, change):
         _load(tuned)
 
 
-def test_peft_merges_the_same():
-    """The merge of the library that wrote the adapters, on one layer."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(0)
-    layer = torch.nn.Sequential(torch.nn.Linear(6, 4, bias=False))
-    before = layer[0].weight.detach().clone()
-    wrapped = get_peft_model(layer, LoraConfig(r=2, lora_alpha=3, target_modules=["0"]))
-    a = wrapped.base_model.model[0].lora_A["default"].weight.data.normal_()
-    b = wrapped.base_model.model[0].lora_B["default"].weight.data.normal_()
-    merged = wrapped.merge_and_unload()[0].weight
-    torch.testing.assert_close(merged, before + 1.5 * b @ a)
-
-
 def test_a_wrapped_film_backbone_is_merged(tmp_path):
     config = replace(layouts.tiny_config(), film=True)
     model = layouts.random_model(config)

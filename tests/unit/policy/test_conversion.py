@@ -79,7 +79,7 @@ def test_an_inspection_shows_ranges_and_finds_nothing_wrong(released, embodiment
     assert rows["actions"]["  shoulder_pan"] == "-0.5000 to +0.5000"
     assert rows["actions"]["  gripper"] == "as it is, not scaled"
     assert rows["images"]["cameras, in this order"] == "front, wrist"
-    assert rows["size"]["left out, never computed"] == "0.0176 M"
+    assert rows["size"]["left out, never computed"] == "0.0117 M"
     assert inspect_checkpoint(_said(released), embodiment).refusals == []
 
 

@@ -8,10 +8,7 @@ import torch
 from moxin_vla.policy.moxin.action_tokens import ActionTokens
 from moxin_vla.policy.moxin.decoding import predict
 from moxin_vla.policy.moxin.diffusion import (
-    alphas_cumprod,
-    ddim_step,
     timestep_token,
-    timesteps,
 )
 
 
@@ -59,35 +56,6 @@ def test_autoregressive_decoding_is_a_greedy_loop_over_the_whole_sequence():
             chosen.append(int(model.language_model.lm_head(hidden[0, -1]).argmax()))
     expected = ActionTokens(config).actions(torch.tensor([chosen]))
     assert torch.equal(found, expected[:, None])
-
-
-def test_denoising_is_diffusers_ddim():
-    from diffusers import DDIMScheduler
-
-    scheduler = DDIMScheduler(num_train_timesteps=50, beta_schedule="squaredcos_cap_v2")
-    scheduler.set_timesteps(50)
-    signal = alphas_cumprod(50)
-    torch.testing.assert_close(signal, scheduler.alphas_cumprod, rtol=1e-5, atol=1e-8)
-    assert timesteps(50, 50) == scheduler.timesteps.tolist()
-    torch.manual_seed(0)
-    ours = theirs = torch.randn(1, 3, 6)
-    for step in timesteps(50, 50):
-        noise = torch.tanh(ours * 0.7 + step / 50)
-        ours = ddim_step(noise, step, ours, signal, 50)
-        theirs = scheduler.step(noise, step, theirs).prev_sample
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_fewer_steps_than_in_training_are_spaced_as_in_diffusers():
-    from diffusers import DDIMScheduler
-
-    scheduler = DDIMScheduler(num_train_timesteps=50, beta_schedule="squaredcos_cap_v2")
-    scheduler.set_timesteps(10)
-    assert timesteps(50, 10) == scheduler.timesteps.tolist()
-    sample, noise = torch.full((1, 2, 2), 0.3), torch.full((1, 2, 2), -0.2)
-    expected = scheduler.step(noise, 20, sample).prev_sample
-    found = ddim_step(noise, 20, sample, alphas_cumprod(50), 10)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_timestep_token_by_hand():

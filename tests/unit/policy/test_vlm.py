@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from moxin_vla.core.errors import CheckpointError, InstructionError, PolicyError
 from moxin_vla.policy.moxin.cache import KeyValueCache
 from moxin_vla.policy.moxin.generation import Sampling, choose
-from moxin_vla.policy.moxin.timm_towers import resample_positions
 from moxin_vla.policy.moxin.vlm import Vlm, VlmConfig
 from moxin_vla.policy.moxin.vlm_loading import load_vlm
 
@@ -117,18 +116,6 @@ def test_frozen_towers_come_from_timms_files(released, tmp_path, model, monkeypa
         save_file(tensors, files[-1])
     found = load_vlm(native, tokenizer=tokenizer, towers=tuple(files))
     assert _answer(found) == _answer(load_vlm(released))
-
-
-def test_positions_are_resampled_as_timm_does():
-    from timm.layers import resample_abs_pos_embed
-
-    torch.manual_seed(0)
-    positions = torch.randn(1, 49, 8)
-    expected = resample_abs_pos_embed(positions, new_size=[4, 4], num_prefix_tokens=0)
-    torch.testing.assert_close(resample_positions(positions, 4, 0), expected)
-    positions = torch.randn(1, 50, 8)
-    expected = resample_abs_pos_embed(positions, new_size=[4, 4], num_prefix_tokens=1)
-    torch.testing.assert_close(resample_positions(positions, 4, 1), expected)
 
 
 def test_the_cache_gives_what_the_whole_sequence_gives(model, config):

@@ -84,6 +84,7 @@ setup(
             "sim_node = moxin_vla.nodes.sim_node:main",
             "policy_node = moxin_vla.nodes.policy_node:main",
             "control_node = moxin_vla.nodes.control_node:main",
+            "vlm_node = moxin_vla.nodes.vlm_node:main",
         ]
     },
 )

@@ -44,6 +44,17 @@ ARGUMENTS = (
         "execution_horizon", default_value="8", description="control steps between plans"
     ),
     DeclareLaunchArgument("device", default_value="cpu", description="torch device of the policy"),
+    DeclareLaunchArgument(
+        "self_test",
+        default_value="true",
+        choices=["true", "false"],
+        description="false lets a policy act that was not tested at start-up",
+    ),
+    DeclareLaunchArgument(
+        "vlm",
+        default_value="",
+        description="vision-language model that answers questions beside the policy",
+    ),
 )
 
 
@@ -77,6 +88,8 @@ def _start(context: LaunchContext) -> list[Action]:
         simulation=value["simulation"] == "true",
         dry_run=value["dry_run"] == "true",
         device=value["device"],
+        self_test=value["self_test"] == "true",
+        vlm=value["vlm"],
     )
     declarations = declare_system(config)
     return [*map(_node, declarations), _activate(declarations)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moxin_vla.core.errors import MoxinVlaError, listed
+from moxin_vla.policy.sources import may_be_hub_id
 
 MODES = ("realtime", "lockstep")
 
@@ -23,6 +24,8 @@ class SystemConfig:
         simulation: Start sim_node; False for a robot whose driver publishes the topics.
         dry_run: On a real robot, publish commands on `~/dry_run` instead of `~/command`.
         device: Torch device of the policy.
+        self_test: False to let a policy act that was not tested at start-up.
+        vlm: A vision-language model that answers questions beside the policy; empty for none.
         domain_id: A ROS domain of its own on this machine; None keeps the user's.
         simulation_parameters: More parameters of sim_node, such as `family` and `seed`.
     """
@@ -34,6 +37,8 @@ class SystemConfig:
     simulation: bool = True
     dry_run: bool = True
     device: str = "cpu"
+    self_test: bool = True
+    vlm: str = ""
     domain_id: int | None = None
     simulation_parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -64,7 +69,6 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
     """Return the system's nodes, in the order in which they start."""
     lockstep = config.mode == "lockstep"
     embodiment = str(Path(config.embodiment).resolve())
-    policy = config.policy if ":" in config.policy else str(Path(config.policy).resolve())
     shared = {
         "embodiment": embodiment,
         "execution_horizon": config.execution_horizon,
@@ -82,10 +86,19 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
         ),
         NodeDeclaration(
             "policy_node",
-            {**shared, "policy": policy, "device": config.device, "lossless": lockstep},
+            {
+                **shared,
+                "policy": _absolute(config.policy),
+                "device": config.device,
+                "self_test": config.self_test,
+                "lossless": lockstep,
+            },
             managed=True,
         ),
     ]
+    if config.vlm:
+        asked = {"embodiment": embodiment, "vlm": _absolute(config.vlm), "device": config.device}
+        nodes.append(NodeDeclaration("vlm_node", asked, managed=True))
     if config.simulation:
         simulation = {
             "embodiment": embodiment,
@@ -94,3 +107,8 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
         }
         nodes.insert(0, NodeDeclaration("sim_node", simulation, managed=False))
     return tuple(nodes)
+
+
+def _absolute(source: str) -> str:
+    """Make a path independent of the folder that a node starts in; names of other things stay."""
+    return source if ":" in source or may_be_hub_id(source) else str(Path(source).resolve())

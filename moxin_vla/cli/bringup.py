@@ -30,6 +30,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--device", default="cpu", help="torch device of the policy (default %(default)s)"
     )
     parser.add_argument(
+        "--no-self-test",
+        action="store_true",
+        help="let a policy act that was not tested at start-up",
+    )
+    parser.add_argument(
+        "--vlm", default="", help="vision-language model that answers questions beside the policy"
+    )
+    parser.add_argument(
         "--family", default="pick", help="first simulated episode (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="its seed (default %(default)s)")
@@ -49,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         simulation=not args.no_sim,
         dry_run=not args.move,
         device=args.device,
+        self_test=not args.no_self_test,
+        vlm=args.vlm,
         simulation_parameters={"family": args.family, "seed": args.seed}
         if not args.no_sim
         else {},

@@ -59,6 +59,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default=3,
         help="failures per family played again for the camera, in process (default %(default)s)",
     )
+    parser.add_argument(
+        "--no-self-test",
+        action="store_true",
+        help="evaluate a policy that was not tested at start-up",
+    )
     parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
     parser.add_argument(
         "--embodiment",
@@ -93,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         videos=args.videos,
         failure_videos=args.failure_videos,
         device=args.device,
+        self_test=not args.no_self_test,
     )
     evaluate(
         config, args.out, title=f"Evaluation of {Path(args.policy).name}", listening=args.listening

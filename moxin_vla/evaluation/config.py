@@ -33,6 +33,7 @@ class EvaluationConfig:
         failure_videos: Failed episodes per family that are played again for the camera, in process
             only.
         device: Torch device of the policy.
+        self_test: False to evaluate a policy that was not tested at start-up.
 
     Raises:
         EvaluationError: A value is out of range, or two of them exclude each other.
@@ -50,6 +51,7 @@ class EvaluationConfig:
     videos: int = 3
     failure_videos: int = 3
     device: str = "cpu"
+    self_test: bool = True
 
     def __post_init__(self) -> None:
         for name in ("episodes", "execution_horizon", "workers"):

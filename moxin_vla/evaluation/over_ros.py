@@ -67,6 +67,7 @@ def _on_one_system(
         mode=config.mode,
         execution_horizon=config.execution_horizon,
         device=config.device,
+        self_test=config.self_test,
         domain_id=private_domain(),
     )
     with Bringup(system_config) as system:

@@ -79,7 +79,7 @@ def open_rollout(config: EvaluationConfig) -> Iterator[Rollout]:
         if config.policy == EXPERT:
             policy = ExpertPolicy(world)
         else:
-            policy = load_policy(config.policy, embodiment, config.device)
+            policy = load_policy(config.policy, embodiment, config.device, config.self_test)
         yield Rollout(world, policy, embodiment, config.execution_horizon, world.video_frame)
     finally:
         world.close()

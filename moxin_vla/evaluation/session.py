@@ -19,7 +19,7 @@ from moxin_vla.evaluation.runner import plan_episodes, run_episodes
 from moxin_vla.evaluation.settings import settings
 from moxin_vla.evaluation.statistics import Summary, by_family, percent, percent_range
 from moxin_vla.evaluation.video import NO_VIDEO, can_encode
-from moxin_vla.policy.loading import load_policy
+from moxin_vla.policy.loading import read_spec
 
 
 def evaluate(
@@ -62,7 +62,7 @@ def _policy_spec(config: EvaluationConfig) -> PolicySpec | None:
     """Refuse what can't be run before anything is started; None for the expert."""
     if config.policy == EXPERT:
         return None
-    spec = load_policy(config.policy, load_embodiment(config.embodiment), "cpu").spec
+    spec = read_spec(config.policy, load_embodiment(config.embodiment))
     check_horizon(spec, config.execution_horizon)
     return spec
 

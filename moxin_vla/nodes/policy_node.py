@@ -19,8 +19,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
-from moxin_vla.core.errors import MoxinVlaError
-from moxin_vla.core.types import checked_instruction
+from moxin_vla.core.errors import MoxinVlaError, listed
+from moxin_vla.core.types import Observation, checked_instruction
 from moxin_vla.observation.assembler import ObservationAssembler
 from moxin_vla.observation.images import decode_compressed
 from moxin_vla.policy.loading import load_policy
@@ -42,8 +42,11 @@ class PolicyParameters:
     """Parameters of policy_node."""
 
     embodiment: str = parameter("", "embodiment file")
-    policy: str = parameter("", "checkpoint directory, or scripted:NAME")
+    policy: str = parameter(
+        "", "checkpoint directory, policy file, Hugging Face id, or scripted:NAME"
+    )
     device: str = parameter("cpu", "torch device")
+    self_test: bool = parameter(True, "false: let a policy act that was not tested at start-up")
     execution_horizon: int = parameter(8, "control steps between plans", bounds=(1, 1000))
     lossless: bool = parameter(False, "subscribe reliably to sensors, for lockstep")
 
@@ -59,7 +62,9 @@ class PolicyNode(ManagedNode):
         """Load robot and policy, and check that they fit."""
         values = read_parameters(self, PolicyParameters)
         self._embodiment = load_embodiment(values.embodiment)
-        policy = load_policy(values.policy, self._embodiment, values.device)
+        if not values.self_test:
+            self.get_logger().warning("the self-test was switched off: the policy acts untested")
+        policy = load_policy(values.policy, self._embodiment, values.device, values.self_test)
         self._spec = policy.spec
         cameras = self._spec.cameras or self._embodiment.camera_names
         self._assembler = ObservationAssembler(self._embodiment, cameras)
@@ -70,7 +75,7 @@ class PolicyNode(ManagedNode):
         self._instruction, self._joints_ns = "", 0
         self._troubles: dict[str, str] = {}
         self._planned: dict[str, Any] = {}
-        self._waiting = ""
+        self._waiting, self._outside = "", ()
         self._count = dict.fromkeys(
             ("chunks", "observations refused", "instructions refused", "errors"), 0
         )
@@ -166,7 +171,17 @@ class PolicyNode(ManagedNode):
             self._waiting = "no joint state as new as the newest images yet"
             return
         self._schedule.mark(observation.time_ns)
+        self._look_at(observation)
         self._worker.submit(observation)
+
+    def _look_at(self, observation: Observation) -> None:
+        """Warn while the pose lies outside the training data: a sign of another convention."""
+        self._outside = self._spec.outside(observation.proprio)
+        if self._outside:
+            self.get_logger().warning(
+                f"proprio outside the training data: {listed(self._outside)}",
+                throttle_duration_sec=5.0,
+            )
 
     def _publish_results(self) -> None:
         """Publish what the worker has; it woke the executor."""
@@ -213,6 +228,7 @@ class PolicyNode(ManagedNode):
             "inference p50 ms": f"{self._inference_ms.percentile(50):.1f}",
             "inference p99 ms": f"{self._inference_ms.percentile(99):.1f}",
             "joint state age s": f"{age_s:.3f}" if self._joints_ns else "",
+            "proprio outside the training data": listed(self._outside) if self._outside else "",
             "observations replaced": self._worker.replaced if self._worker else 0,
             **self._arrivals.rates,
             **self._count,
@@ -221,6 +237,9 @@ class PolicyNode(ManagedNode):
             return status_message("policy_node", ERROR, "; ".join(self._troubles.values()), values)
         if not self._instruction:
             return status_message("policy_node", WARN, "waiting for an instruction", values)
+        if self._outside and not self._waiting:
+            text = f"planning from a pose outside the training data: {listed(self._outside)}"
+            return status_message("policy_node", WARN, text, values)
         level = WARN if self._waiting else OK
         return status_message("policy_node", level, self._waiting or "planning", values)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from moxin_vla.core.embodiment import ActionSpace, Embodiment
 from moxin_vla.core.errors import DependencyError, EmbodimentError, PolicyError, listed
-from moxin_vla.core.protocols import Policy
+from moxin_vla.core.protocols import Policy, PolicySpec
 from moxin_vla.policy.scripted import ScriptedPolicy
 from moxin_vla.policy.self_test import require, self_test
+from moxin_vla.policy.sources import may_be_hub_id
 
 _SCRIPTED = "scripted:"
 
@@ -33,7 +34,7 @@ def load_policy(
     """
     if source.startswith(_SCRIPTED):
         policy: Policy = ScriptedPolicy(source.removeprefix(_SCRIPTED), embodiment)
-    elif Path(source).exists() or _may_be_on_the_hub(source):
+    elif Path(source).exists() or may_be_hub_id(source):
         return _load_checkpoint(source, embodiment, device, test)
     else:
         raise PolicyError(
@@ -45,11 +46,23 @@ def load_policy(
     return policy
 
 
-def _may_be_on_the_hub(source: str) -> bool:
-    """True for `owner/name`; a path that was mistyped has other parts or a folder that exists."""
-    owner, _, name = source.partition("/")
-    plain = bool(owner and name) and "/" not in name and not owner.startswith((".", "~"))
-    return plain and not Path(owner).exists()
+def read_spec(source: str, embodiment: Embodiment) -> PolicySpec:
+    """Return what a policy needs and gives, without reading its weights.
+
+    Raises what `load_policy` raises for the same source, but for the self-test.
+    """
+    if source.startswith(_SCRIPTED) or not (Path(source).exists() or may_be_hub_id(source)):
+        return load_policy(source, embodiment).spec
+    from moxin_vla.policy.moxin.opening import open_checkpoint
+    from moxin_vla.policy.moxin.policy import policy_spec
+    from moxin_vla.policy.moxin.policy_file import as_source
+
+    opened = open_checkpoint(as_source(source))
+    opened.check_weights()
+    refuse_end_effector(opened.config, embodiment)
+    spec = policy_spec(opened.config, opened.statistics(), opened.fingerprint())
+    embodiment.check_policy(spec)
+    return spec
 
 
 def _load_checkpoint(source: str, embodiment: Embodiment, device: str, test: bool) -> Policy:

@@ -91,10 +91,10 @@ def _dino_state(tower):
     _patches(theirs, ours, "embeddings.patch_embeddings.projection")
     for i in range(layouts.DINO.blocks_used):
         layer, block = f"encoder.layer.{i}", f"blocks.{i}"
-        _attention(theirs, ours, f"{layer}.attention.attention", block, ("query", "key", "value"))
+        _attention(theirs, ours, f"{layer}.attention", block, ("q_proj", "k_proj", "v_proj"))
         pairs = {
             f"{layer}.norm1": "norm1", f"{layer}.norm2": "norm2",
-            f"{layer}.attention.output.dense": "attn.proj",
+            f"{layer}.attention.o_proj": "attn.proj",
             f"{layer}.mlp.fc1": "mlp.fc1", f"{layer}.mlp.fc2": "mlp.fc2",
         }  # fmt: skip
         _copy(theirs, ours, block, pairs)

@@ -3,15 +3,10 @@
 from pathlib import Path
 
 from moxin_vla.core.errors import CheckpointError
+from moxin_vla.policy.sources import may_be_hub_id
 
 # Everything a checkpoint here reads; code that comes with a repository never runs.
 _PATTERNS = ("*.json", "*.safetensors", "*.pt", "*.model", "lora_adapter/*", "checkpoints/latest*")
-
-
-def is_hub_id(source: str) -> bool:
-    """True for text of the form `owner/name` that is no path here."""
-    parts = source.split("/")
-    return len(parts) == 2 and all(parts) and parts[0][0].isalnum() and not Path(source).exists()
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -23,7 +18,7 @@ def find_checkpoint(source: str | Path) -> Path:
     directory = Path(source)
     if directory.is_dir():
         return directory
-    if not is_hub_id(str(source)):
+    if not may_be_hub_id(str(source)):
         raise CheckpointError(f"There is no checkpoint directory at '{source}'.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

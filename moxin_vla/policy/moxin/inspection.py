@@ -8,6 +8,7 @@ import torch
 
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import MoxinVlaError, listed
+from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.policy.moxin.architecture import TextConfig, VisionTowerConfig
 from moxin_vla.policy.moxin.config import MoxinConfig
 from moxin_vla.policy.moxin.hub import find_checkpoint
@@ -99,15 +100,13 @@ def _refusals(opened: Opened, embodiment: Embodiment | None) -> list[str]:
 
 
 def _check_robot(config: MoxinConfig, embodiment: Embodiment) -> None:
-    from moxin_vla.core.protocols import PolicySpec
     from moxin_vla.policy.loading import refuse_end_effector
 
     refuse_end_effector(config, embodiment)
-    embodiment.check_policy(
-        PolicySpec(
-            config.name, config.joints, config.cameras, config.chunk, config.control_rate_hz
-        )
+    spec = PolicySpec(
+        config.name, config.joints, config.cameras, config.chunk, config.control_rate_hz
     )
+    embodiment.check_policy(spec)
 
 
 def _inspect_vlm(directory: Path, content: dict) -> Inspection:

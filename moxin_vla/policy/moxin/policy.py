@@ -13,9 +13,27 @@ from moxin_vla.core.errors import CheckpointError, ObservationError, PolicyError
 from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.core.types import ActionChunk, Observation
 from moxin_vla.policy.moxin.checkpoint import Checkpoint, load_checkpoint
-from moxin_vla.policy.moxin.decoding import predict
+from moxin_vla.policy.moxin.config import MoxinConfig
+from moxin_vla.policy.moxin.fast import FastModel
 from moxin_vla.policy.moxin.model import ActionPrefix
 from moxin_vla.policy.moxin.policy_file import PolicyFile
+from moxin_vla.policy.moxin.statistics import Statistics
+
+
+def policy_spec(config: MoxinConfig, statistics: Statistics, fingerprint: str) -> PolicySpec:
+    """Return what a checkpoint says of itself."""
+    bounds = statistics.proprio
+    ranges = tuple(zip(bounds.low.tolist(), bounds.high.tolist(), strict=True))
+    in_joint_space = config.action_space is not ActionSpace.END_EFFECTOR_DELTA
+    return PolicySpec(
+        name=config.name,
+        joints=config.joints,
+        cameras=config.cameras,
+        horizon=config.chunk,
+        control_rate_hz=config.control_rate_hz,
+        fingerprint=fingerprint,
+        proprio_range=ranges if in_joint_space and len(ranges) == len(config.joints) else None,
+    )
 
 
 class MoxinPolicy:
@@ -32,24 +50,12 @@ class MoxinPolicy:
     def __init__(self, checkpoint: Checkpoint, gripper: Gripper | None = None) -> None:
         config = checkpoint.config
         self._checkpoint, self._gripper = checkpoint, gripper
-        self._model = checkpoint.model
-        weight = self._model.language_model.model.embed_tokens.weight
+        self._fast = FastModel(checkpoint.model)
+        weight = checkpoint.model.language_model.model.embed_tokens.weight
         self._device, self._dtype = weight.device, weight.dtype
         self._step_ns = round(NS_PER_S / config.control_rate_hz)
         self._gripper_dim = self._find_gripper() if config.gripper_convention != "joint" else None
-        bounds = checkpoint.statistics.proprio
-        in_joint_space = config.action_space is not ActionSpace.END_EFFECTOR_DELTA
-        self._spec = PolicySpec(
-            name=config.name,
-            joints=config.joints,
-            cameras=config.cameras,
-            horizon=config.chunk,
-            control_rate_hz=config.control_rate_hz,
-            fingerprint=checkpoint.fingerprint,
-            proprio_range=tuple(zip(bounds.low.tolist(), bounds.high.tolist(), strict=True))
-            if config.proprio_dim == len(config.joints) and in_joint_space
-            else None,
-        )
+        self._spec = policy_spec(config, checkpoint.statistics, checkpoint.fingerprint)
 
     @classmethod
     def load(
@@ -141,8 +147,7 @@ class MoxinPolicy:
         images = checkpoint.preprocessor.stack(observation.images)[None]
         pixels = checkpoint.preprocessor.pixel_values(images, self._device)
         ids = torch.tensor([checkpoint.tokenizer.ids(observation.instruction)])
-        actions = predict(
-            self._model,
+        actions = self._fast.predict(
             pixels.to(self._dtype),
             ids.to(self._device),
             self._proprio(observation),

@@ -20,12 +20,15 @@ def write_card(checkpoint: Path, workshop: Path, recipe: Path, results: Path) ->
 
     Args:
         checkpoint: The checkpoint's folder.
-        workshop: Where it was made: `data/`, `train/train.jsonl`, and `notes.md` if there is
-            something to add.
+        workshop: Where it was made: `data/`, `train/train.jsonl`, `adapt/train.jsonl` if there
+            was a second stage, and `notes.md` if there is something to add.
         recipe: The recipe file.
         results: results.json of its evaluation.
     """
     shutil.copy(workshop / "train" / "train.jsonl", checkpoint / "train.jsonl")
+    adapted = workshop / "adapt" / "train.jsonl"
+    if adapted.is_file():
+        shutil.copy(adapted, checkpoint / "adapt.jsonl")
     shutil.copy(recipe, checkpoint / "recipe.yaml")
     content = _read(results)
     compact = {key: content[key] for key in ("schema", "settings", "summary", "listening")}
@@ -46,6 +49,8 @@ def render_card(config: dict[str, Any], workshop: Path, content: dict[str, Any])
     """Return the card's Markdown, from config.json, the workshop's files and results.json."""
     log = (workshop / "train" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     last, notes = json.loads(log[-1]), workshop / "notes.md"
+    adapted = workshop / "adapt" / "train.jsonl"
+    rows = adapted.read_text(encoding="utf-8").splitlines() if adapted.is_file() else []
     return _template("card.md.j2").render(
         ours=config["moxin_vla"],
         text=config["text_config"],
@@ -54,6 +59,7 @@ def render_card(config: dict[str, Any], workshop: Path, content: dict[str, Any])
         table=results_table(content),
         last=last,
         samples=round(last["samples"]),
+        adapted=json.loads(rows[-1]) if rows else None,
         notes=notes.read_text(encoding="utf-8").strip() if notes.is_file() else "",
         **_data(workshop),
     )

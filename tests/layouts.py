@@ -148,3 +148,17 @@ def small_towers(monkeypatch: Any) -> None:
 
 def single(config: MoxinConfig, tower: VisionTowerConfig) -> MoxinConfig:
     return replace(config, towers=(tower,))
+
+
+def write_vlm(directory: Path, seed: int = 0) -> Path:
+    """Write a small vision-language model that describes its own towers."""
+    tiny = tiny_config()
+    config = VlmConfig("tiny-vlm", tiny.towers, tiny.text)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_trunk(directory, random_model(config, seed).state_dict(), 1)
+    content = released_json(config, {}) | {
+        "moxin_vla": {"towers": [asdict(tower) for tower in config.towers]}
+    }
+    (directory / "config.json").write_text(json.dumps(content))
+    tokenizer().save(str(directory / "tokenizer.json"))
+    return directory

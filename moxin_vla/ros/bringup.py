@@ -20,7 +20,8 @@ from moxin_vla.ros.dds import apply_dds_profile, dds_environment
 from moxin_vla.ros.lifecycle import REFUSED
 from moxin_vla.system import NodeDeclaration, SystemConfig, declare_system
 
-_STARTED_S, _CONFIGURED_S, _ENDED_S, _SHOW_PERIOD_S = 60.0, 120.0, 5.0, 0.1
+# configuring reads a checkpoint, which may be 18 GB on a slow disk
+_STARTED_S, _CONFIGURED_S, _ENDED_S, _SHOW_PERIOD_S = 60.0, 900.0, 5.0, 0.1
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 

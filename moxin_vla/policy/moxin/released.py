@@ -183,6 +183,9 @@ def architecture(content: Mapping[str, Any]) -> tuple[tuple[VisionTowerConfig, .
     for needed in ("timm_model_ids", "image_sizes", "text_config"):
         if needed not in content:
             raise CheckpointError(f"config.json: the field '{needed}' is missing.")
+    if described := content.get("moxin_vla", {}).get("towers"):  # towers that timm does not have
+        towers = tuple(VisionTowerConfig(**tower) for tower in described)
+        return towers, text_config(content["text_config"])
     ids, sizes = content["timm_model_ids"], content["image_sizes"]
     activations = content.get("timm_override_act_layers") or [None] * len(ids)
     towers = tuple(

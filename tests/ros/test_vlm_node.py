@@ -19,7 +19,7 @@ from moxin_vla.policy.moxin.vlm_loading import load_vlm
 from moxin_vla.ros.bringup import Bringup
 from moxin_vla.ros.conversions import image_message
 from moxin_vla.ros.diagnostics import ERROR
-from moxin_vla.ros.qos import COMMAND, LATCHED
+from moxin_vla.ros.qos import COMMAND, LATCHED, RECORDING
 from moxin_vla.system import SystemConfig
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
@@ -40,7 +40,7 @@ def asked(listener, embodiment, embodiment_path, model) -> Iterator[SimpleNamesp
     node.trigger_configure()
     node.trigger_activate()
     answers = listener.hear(String, "vlm_node/answer", COMMAND)
-    pieces = listener.hear(String, "vlm_node/answer_piece", COMMAND)
+    pieces = listener.hear(String, "vlm_node/answer_piece", RECORDING)
     statuses = listener.hear(DiagnosticStatus, "vlm_node/status", LATCHED)
     questions = listener.node.create_publisher(String, "vlm_node/question", COMMAND)
     images = listener.node.create_publisher(Image, embodiment.cameras[0].topic, COMMAND)
@@ -53,7 +53,8 @@ def asked(listener, embodiment, embodiment_path, model) -> Iterator[SimpleNamesp
         return listener.until(spun, what)
 
     until(lambda: questions.get_subscription_count() and images.get_subscription_count(), "a link")
-    until(lambda: node.count_subscribers("vlm_node/answer"), "an ear")
+    topics = ("vlm_node/answer", "vlm_node/answer_piece")
+    until(lambda: all(node.count_subscribers(topic) for topic in topics), "an ear")
     yield SimpleNamespace(
         node=node,
         answers=answers,

@@ -45,6 +45,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/rendering.py
+	$(BIN)/python benchmarks/policy_latency.py
 
 # Makes moxin-nano from nothing, or goes on where the last call stopped; hours on two cores.
 nano: $(STAMP)

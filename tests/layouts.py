@@ -28,6 +28,17 @@ LIBERO_ACTIONS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
 
+# What a policy file says of these models.
+SAID: dict[str, Any] = {
+    "cameras": ("front", "wrist"),
+    "joints": JOINTS,
+    "chunk": 3,
+    "control_rate_hz": 20.0,
+    "action_space": ActionSpace.JOINT_POSITION,
+    "norm_type": "bounds_q99",
+}
+
+
 def tokenizer() -> Tokenizer:
     return build_tokenizer(["pick up the red cube", "push the blue bowl to the left"])
 

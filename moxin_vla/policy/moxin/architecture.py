@@ -43,11 +43,11 @@ class VisionTowerConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.image_size % self.patch_size or self.width % self.heads:
+        if self.image_size < self.patch_size or self.width % self.heads:
             raise CheckpointError(
-                f"Vision tower '{self.model_id}': image_size must be a multiple of patch_size "
-                f"and width of heads. Got: {self.image_size}, {self.patch_size}, {self.width}, "
-                f"{self.heads}"
+                f"Vision tower '{self.model_id}': image_size must be at least patch_size and "
+                f"width a multiple of heads. Got: {self.image_size}, {self.patch_size}, "
+                f"{self.width}, {self.heads}"
             )
         if not 0 < self.blocks_used <= self.depth:
             raise CheckpointError(
@@ -57,7 +57,7 @@ class VisionTowerConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """Patches along one side; a rest of pixels that fills none is left out."""
         return self.image_size // self.patch_size
 
     @property

@@ -24,6 +24,7 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return patches (B, grid^2, d) of images (B, 3, h, w), row by row."""
         p, g = self.patch_size, self.grid
+        images = images[:, :, : g * p, : g * p]
         patches = images.unflatten(2, (g, p)).unflatten(4, (g, p))  # (B, 3, g, p, g, p)
         patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(images.shape[0], g * g, 3 * p * p)
         return functional.linear(patches, self.proj.weight.flatten(1), self.proj.bias)

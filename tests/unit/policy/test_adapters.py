@@ -13,14 +13,6 @@ from moxin_vla.policy.moxin.checkpoint import load_checkpoint
 from moxin_vla.policy.moxin.policy_file import PolicyFile
 
 _LAYER = "language_model.model.layers.0.self_attn.q_proj"
-_SAID = {
-    "cameras": ("front", "wrist"),
-    "joints": layouts.JOINTS,
-    "chunk": 3,
-    "control_rate_hz": 20.0,
-    "action_space": layouts.ActionSpace.JOINT_POSITION,
-    "norm_type": "bounds_q99",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +53,7 @@ def write_adapter(folder, base, **changes):
 
 
 def _load(directory, **changes):
-    return load_checkpoint(PolicyFile(str(directory), _SAID, **changes))
+    return load_checkpoint(PolicyFile(str(directory), layouts.SAID, **changes))
 
 
 def test_an_adapter_is_merged_with_alpha_over_r(base, tuned):

@@ -12,15 +12,6 @@ from moxin_vla.policy.moxin.inspection import inspect_checkpoint
 from moxin_vla.policy.moxin.layout import gather
 from moxin_vla.policy.moxin.policy_file import PolicyFile
 
-_SAID = {
-    "cameras": ("front", "wrist"),
-    "joints": layouts.JOINTS,
-    "chunk": 3,
-    "control_rate_hz": 20.0,
-    "action_space": layouts.ActionSpace.JOINT_POSITION,
-    "norm_type": "bounds_q99",
-}
-
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
@@ -35,7 +26,7 @@ def released(tmp_path):
 
 
 def _said(directory):
-    return PolicyFile(str(directory), _SAID)
+    return PolicyFile(str(directory), layouts.SAID)
 
 
 def test_a_converted_checkpoint_needs_no_policy_file_and_acts_the_same(released, tmp_path):
@@ -87,7 +78,7 @@ def test_an_inspection_collects_every_refusal(released, embodiment):
     file = released / "dataset_statistics.json"
     file.write_text(json.dumps({"other": layouts.statistics(7, 8)}))
     (released / "tokenizer.json").unlink()
-    said = PolicyFile(str(released), _SAID | {"control_rate_hz": 5.0})
+    said = PolicyFile(str(released), layouts.SAID | {"control_rate_hz": 5.0})
     refusals = inspect_checkpoint(said, embodiment).refusals
     assert len(refusals) == 3
     assert refusals[0].startswith("dataset_statistics.json: 'action.q01' must hold 6 finite")

@@ -73,9 +73,10 @@ def test_film_acts_between_attention_and_mlp():
     torch.testing.assert_close(block(x, language), torch.stack(expected))
 
 
-def test_patch_embedding_is_its_convolution():
-    embed = _normal(PatchEmbed(_TOWER))
-    images = torch.randn(2, 3, 24, 24, dtype=torch.float64)
+@pytest.mark.parametrize("side", [24, 27])
+def test_patch_embedding_is_its_convolution(side):
+    embed = _normal(PatchEmbed(replace(_TOWER, image_size=side)))
+    images = torch.randn(2, 3, side, side, dtype=torch.float64)
     expected = embed.proj(images).flatten(2).transpose(1, 2)
     torch.testing.assert_close(embed(images), expected)
 

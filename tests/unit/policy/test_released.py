@@ -16,15 +16,6 @@ from moxin_vla.policy.moxin.checkpoint import load_checkpoint
 from moxin_vla.policy.moxin.decoding import predict
 from moxin_vla.policy.moxin.policy_file import PolicyFile, read_policy_file
 
-_SAID = {
-    "cameras": ("front", "wrist"),
-    "joints": layouts.JOINTS,
-    "chunk": 3,
-    "control_rate_hz": 20.0,
-    "action_space": ActionSpace.JOINT_POSITION,
-    "norm_type": "bounds_q99",
-}
-
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
@@ -68,7 +59,7 @@ def test_every_variant_loads_and_predicts_what_its_weights_say(tmp_path, variant
     config = layouts.tiny_config(**VARIANTS[variant])
     model = layouts.random_model(config)
     layouts.write_released(tmp_path, config, model, shards=shards)
-    said = _SAID | VARIANTS[variant]
+    said = layouts.SAID | VARIANTS[variant]
     for known in ("film", "towers", "text"):
         said.pop(known, None)
     loaded = load_checkpoint(PolicyFile(str(tmp_path), said))
@@ -106,7 +97,7 @@ def released(tmp_path) -> Path:
 
 def _message(directory: Path, **said: object) -> str:
     with pytest.raises(CheckpointError) as error:
-        load_checkpoint(PolicyFile(str(directory), _SAID | said))
+        load_checkpoint(PolicyFile(str(directory), layouts.SAID | said))
     return str(error.value)
 
 
@@ -180,7 +171,7 @@ def test_two_statistics_and_none_chosen_are_refused(tmp_path):
         "The checkpoint has statistics of several data sets and none was chosen. "
         "Set statistics_key to one of: one, two"
     )
-    said = _SAID | {"statistics_key": "two"}
+    said = layouts.SAID | {"statistics_key": "two"}
     assert load_checkpoint(PolicyFile(str(directory), said)).config.statistics_key == "two"
 
 
@@ -191,7 +182,7 @@ def test_two_heads_and_no_step_are_refused(released):
         f"Expected exactly one file action_head--STEP_checkpoint.pt in '{released}'. "
         "Found: action_head--150000_checkpoint.pt, action_head--50000_checkpoint.pt"
     )
-    load_checkpoint(PolicyFile(str(released), _SAID, step="150000"))
+    load_checkpoint(PolicyFile(str(released), layouts.SAID, step="150000"))
 
 
 def test_a_pickle_that_is_more_than_tensors_is_refused(released):
@@ -247,9 +238,9 @@ def test_unknown_towers_and_trunks_are_named(released):
 
 
 def test_norm_stats_of_the_config_are_taken_without_a_file_of_their_own(released):
-    before = load_checkpoint(PolicyFile(str(released), _SAID)).statistics
+    before = load_checkpoint(PolicyFile(str(released), layouts.SAID)).statistics
     (released / "dataset_statistics.json").unlink()
-    after = load_checkpoint(PolicyFile(str(released), _SAID)).statistics
+    after = load_checkpoint(PolicyFile(str(released), layouts.SAID)).statistics
     np.testing.assert_array_equal(after.action.low, before.action.low)
 
 
@@ -263,7 +254,9 @@ def test_a_policy_file_says_the_rest(released, tmp_path):
     loaded = load_checkpoint(read_policy_file(file))
     assert loaded.config.attention == "causal" and loaded.config.norm_type == "bounds"
     assert not loaded.preprocessor.steps.center_crop
-    assert loaded.fingerprint != load_checkpoint(PolicyFile(str(released), _SAID)).fingerprint
+    assert (
+        loaded.fingerprint != load_checkpoint(PolicyFile(str(released), layouts.SAID)).fingerprint
+    )
 
 
 def test_a_policy_file_with_an_unknown_field_is_refused(tmp_path):

@@ -1,7 +1,7 @@
 """Injected inference delay in simulated time: the answer to an observation becomes visible d
 control steps later, however long the policy really takes. Deterministic, so it can be compared.
 
-constant   `4`              every plan takes 4 steps
+constant   `4`              every plan takes 4 steps; also `constant:4`
 spiky      `spiky:2:8:10`   2 steps, and 8 at every tenth plan
 recorded   `trace:FILE`     seconds, one per plan, from a JSON or CSV file, over and over
 """
@@ -74,7 +74,7 @@ def parse_delay(text: str, step_ns: int) -> DelayTrace:
         if kind == "spiky":
             usual, spike, every = (int(part) for part in rest.split(":"))
             return DelayTrace(text, (usual,) * (max(1, every) - 1) + (spike,))
-        return DelayTrace(text, (int(text),))
+        return DelayTrace(text, (int(rest if kind == "constant" else text),))
     except ValueError:
         raise DelayError(f"Unknown delay '{text}'. Expected: {_FORMS}") from None
 

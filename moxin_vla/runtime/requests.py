@@ -30,7 +30,8 @@ class Requests:
         delays: DelayTrace | None = None,
     ) -> None:
         self._schedule = ReplanSchedule(1 if joiner.every_step else execution_horizon, step_ns)
-        self._step_ns, self._delays, self._waits = step_ns, delays, joiner.waits
+        self._step_ns, self._delays = step_ns, delays
+        self._play_ns = execution_horizon * step_ns if joiner.waits else 0
         self.reset()
 
     def reset(self) -> None:
@@ -38,6 +39,7 @@ class Requests:
         self._schedule.reset()
         self._count = 0
         self._asked_ns: int | None = None
+        self._last_asked_ns, self._resume_ns = 0, 0
 
     @property
     def asked_ns(self) -> int | None:
@@ -52,13 +54,20 @@ class Requests:
         return self._asked_ns + self._delays.at(self._count - 1) * self._step_ns
 
     def due(self, time_ns: int) -> bool:
-        """Return whether to ask for a plan from the observation captured at `time_ns`."""
-        return self._asked_ns is None and self._schedule.due(time_ns)
+        """Return whether to ask for a plan from the observation captured at `time_ns`.
+
+        Requests from later than that were made before the clock went back: they are forgotten.
+        """
+        if time_ns < self._last_asked_ns:
+            self.reset()
+        free = self._asked_ns is None and time_ns >= self._resume_ns
+        return free and self._schedule.due(time_ns)
 
     def ask(self, time_ns: int) -> None:
         """Note that a plan from the observation captured at `time_ns` is under way."""
         self._schedule.mark(time_ns)
-        self._asked_ns, self._count = time_ns, self._count + 1
+        self._asked_ns = self._last_asked_ns = time_ns
+        self._count += 1
 
     def visible(self, now_ns: int) -> bool:
         """Return whether an answer is under way that is visible at `now_ns`."""
@@ -75,6 +84,6 @@ class Requests:
         """
         if observed_ns is not None and observed_ns != self._asked_ns:
             self._schedule.mark(observed_ns)
-        if self._waits:
-            self._schedule.mark(now_ns)
+            self._last_asked_ns = observed_ns
+        self._resume_ns = now_ns + self._play_ns if self._play_ns else 0
         self._asked_ns = None

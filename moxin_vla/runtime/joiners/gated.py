@@ -15,6 +15,8 @@ from moxin_vla.core.types import ActionChunk
 from moxin_vla.runtime.joiners.base import BaseJoiner, elapsed_steps, overlap
 from moxin_vla.runtime.joiners.decay_blend import decay_weights
 
+# Distances of moxin-nano's plans at d = 0 on 40 pick scenes that no table counts (seeds 5000 on):
+# median 0.3, 75th percentile 1, 90th 4, 95th 12.
 SCALE_RAD = 0.05
 AGREE, DISAGREE = 0.5, 8.0
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from moxin_vla.core.errors import MoxinVlaError, listed
 from moxin_vla.policy.sources import may_be_hub_id
+from moxin_vla.runtime.delay import NO_DELAY
+from moxin_vla.runtime.joiners import DEFAULT_JOINER
 
 MODES = ("realtime", "lockstep")
 
@@ -21,6 +23,8 @@ class SystemConfig:
         policy: Checkpoint directory, or `scripted:NAME`.
         mode: `realtime`, or `lockstep` (simulation only, deterministic).
         execution_horizon: Control steps s between plans.
+        joiner: How a new chunk joins the plan.
+        delay: Inference delay to inject, as `parse_delay` reads it; lockstep only.
         simulation: Start sim_node; False for a robot whose driver publishes the topics.
         dry_run: On a real robot, publish commands on `~/dry_run` instead of `~/command`.
         device: Torch device of the policy.
@@ -34,6 +38,8 @@ class SystemConfig:
     policy: str
     mode: str = "realtime"
     execution_horizon: int = 8
+    joiner: str = DEFAULT_JOINER
+    delay: str = NO_DELAY.name
     simulation: bool = True
     dry_run: bool = True
     device: str = "cpu"
@@ -47,6 +53,11 @@ class SystemConfig:
             raise MoxinVlaError(f"Unknown mode '{self.mode}'. Choose from: {listed(MODES)}")
         if self.mode == "lockstep" and not self.simulation:
             raise MoxinVlaError("A robot does not wait: lockstep needs the simulator.")
+        if self.mode == "realtime" and self.delay != NO_DELAY.name:
+            raise MoxinVlaError(
+                f"In realtime inference takes the time it takes; a delay of {self.delay} can be "
+                "injected in lockstep only."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,8 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
     shared = {
         "embodiment": embodiment,
         "execution_horizon": config.execution_horizon,
+        "joiner": config.joiner,
+        "delay": _as_parameter(config.delay),
         "use_sim_time": config.simulation,
     }
     nodes = [
@@ -107,6 +120,14 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
         }
         nodes.insert(0, NodeDeclaration("sim_node", simulation, managed=False))
     return tuple(nodes)
+
+
+def _as_parameter(delay: str) -> str:
+    """Write a delay so that no launcher takes it for a number, and with an absolute path."""
+    kind, colon, path = delay.partition(":")
+    if kind == "trace":
+        return f"trace:{Path(path).resolve()}"
+    return delay if colon else f"constant:{delay}"
 
 
 def _absolute(source: str) -> str:

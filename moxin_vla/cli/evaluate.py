@@ -4,8 +4,14 @@ succeeds.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moxin_vla.core.resources import resource_path
+from moxin_vla.runtime.delay import NO_DELAY
+from moxin_vla.runtime.joiners import DEFAULT_JOINER, JOINERS
+
+if TYPE_CHECKING:
+    from moxin_vla.evaluation.config import EvaluationConfig
 
 FAMILIES = ("touch", "pick", "place")
 
@@ -43,6 +49,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=int,
         default=8,
         help="steps played from each chunk (default %(default)s)",
+    )
+    parser.add_argument(
+        "--delay",
+        metavar="D[,D...]",
+        help="inject inference delay and compare joiners under it: control steps, "
+        "spiky:USUAL:SPIKE:EVERY or trace:FILE",
+    )
+    parser.add_argument(
+        "--joiner",
+        metavar="NAME[,NAME...]",
+        help=f"how a new chunk joins the plan: `all`, or of {', '.join(JOINERS)}",
     )
     parser.add_argument(
         "--workers", type=int, default=1, help="processes, in process only (default %(default)s)"
@@ -100,7 +117,20 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         self_test=not args.no_self_test,
     )
-    evaluate(
-        config, args.out, title=f"Evaluation of {Path(args.policy).name}", listening=args.listening
-    )
+    name = Path(args.policy).name
+    if args.delay is None and args.joiner is None:
+        evaluate(config, args.out, title=f"Evaluation of {name}", listening=args.listening)
+    else:
+        _compare(args, config, f"{name} under inference delay")
     return 0
+
+
+def _compare(args: argparse.Namespace, config: "EvaluationConfig", title: str) -> None:
+    from moxin_vla.evaluation.config import EvaluationError
+    from moxin_vla.evaluation.grid import evaluate_grid
+
+    if args.listening:
+        raise EvaluationError("--listening goes with neither --delay nor --joiner.")
+    delays = (args.delay or NO_DELAY.name).split(",")
+    joiners = JOINERS if args.joiner == "all" else (args.joiner or DEFAULT_JOINER).split(",")
+    evaluate_grid(config, delays, joiners, args.out, title)

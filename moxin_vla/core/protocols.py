@@ -175,3 +175,49 @@ class World(Protocol):
     def status(self) -> EpisodeStatus:
         """Return how the running episode stands."""
         ...
+
+
+class Joiner(Protocol):
+    """How a new chunk joins the plan that is being played; one object per side, one thread each.
+
+    The policy's side calls `ask` and `answer` around each inference, the control side `join` when
+    the chunk arrives. Deterministic: the same calls since `reset` give the same results, so the
+    policy's side can foretell the plan by calling `join` as well.
+
+    Attributes:
+        name: As chosen on the command line.
+        waits: True if the arm stands still during inference: the next plan is due s steps after
+            the last one has arrived, instead of s steps after it was asked for.
+        every_step: True if a plan is due at every step at which none is under way.
+    """
+
+    name: str
+    waits: bool
+    every_step: bool
+
+    def reset(self) -> None:
+        """Forget every chunk. Idempotent."""
+        ...
+
+    def ask(self, observation: Observation) -> Observation:
+        """Return what the policy is shown, given an observation that carries `committed`."""
+        ...
+
+    def answer(self, observation: Observation, chunk: ActionChunk) -> ActionChunk:
+        """Return the plan to publish, step 0 at `observation.time_ns`.
+
+        Args:
+            observation: What `ask` was given.
+            chunk: What the policy made of it, (H, D).
+        """
+        ...
+
+    def join(self, planned: ActionChunk | None, new: ActionChunk, now_ns: int) -> ActionChunk:
+        """Return the plan from `now_ns` on, with the new chunk's stamp; finite if both are.
+
+        Args:
+            planned: What was played until now, as `join` returned it; None at first.
+            new: The chunk that has arrived, of at least one step that has not passed.
+            now_ns: Control clock, in [ns].
+        """
+        ...

@@ -135,6 +135,7 @@ class CommitReason(Enum):
     ACCEPTED = "accepted"
     STALE = "stale: every step has passed"
     OUT_OF_ORDER = "out of order: a newer observation is already committed"
+    WRONG_SESSION = "wrong session: observed before the last reset"
     WRONG_SHAPE = "wrong shape: not the embodiment's number of joints"
     WRONG_STEP = "wrong step: not the embodiment's control period"
     NOT_FINITE = "not finite: NaN or infinity in the chunk"

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from moxin_vla.core.errors import MoxinVlaError, listed
 from moxin_vla.core.protocols import PolicySpec
+from moxin_vla.runtime.delay import NO_DELAY, DelayTrace, check_feasible
+from moxin_vla.runtime.joiners import DEFAULT_JOINER, JOINERS
+from moxin_vla.runtime.joiners.synchronous import Synchronous
 
 EXPERT = "expert"
 TRANSPORTS = ("inprocess", "ros")
@@ -34,6 +37,8 @@ class EvaluationConfig:
             only.
         device: Torch device of the policy.
         self_test: False to evaluate a policy that was not tested at start-up.
+        delay: Injected inference delay, as `parse_delay` reads it; lockstep only over ROS.
+        joiner: How a new chunk joins the plan.
 
     Raises:
         EvaluationError: A value is out of range, or two of them exclude each other.
@@ -52,6 +57,8 @@ class EvaluationConfig:
     failure_videos: int = 3
     device: str = "cpu"
     self_test: bool = True
+    delay: str = NO_DELAY.name
+    joiner: str = DEFAULT_JOINER
 
     def __post_init__(self) -> None:
         for name in ("episodes", "execution_horizon", "workers"):
@@ -60,6 +67,7 @@ class EvaluationConfig:
             self._at_least(name, 0)
         self._one_of("over", TRANSPORTS)
         self._one_of("mode", MODES)
+        self._one_of("joiner", JOINERS)
         if not self.families or len(set(self.families)) < len(self.families):
             raise EvaluationError(
                 f"Name every task family once, and at least one. Got: {listed(self.families)}"
@@ -95,16 +103,29 @@ class EvaluationConfig:
                 f"Over ROS one system plays one episode at a time. Got: {self.workers} workers. "
                 "Expected: 1"
             )
+        if self.mode == "realtime" and self.delay != NO_DELAY.name:
+            raise EvaluationError(
+                "In realtime inference takes the time it takes; a delay can be injected in "
+                f"lockstep or in process. Got: delay {self.delay}"
+            )
 
 
-def check_horizon(spec: PolicySpec, execution_horizon: int) -> None:
+def check_horizon(
+    spec: PolicySpec,
+    execution_horizon: int,
+    joiner: str = DEFAULT_JOINER,
+    delays: DelayTrace = NO_DELAY,
+) -> None:
     """Refuse to play more steps than a policy predicts: the arm would starve in every chunk.
 
     Raises:
         EvaluationError: The execution horizon s is larger than the prediction horizon H.
+        DelayError: The delay d is larger than s or H - s, and the joiner does not wait.
     """
     if execution_horizon > spec.horizon:
         raise EvaluationError(
             f"Policy '{spec.name}' predicts H = {spec.horizon} steps; the execution horizon must "
             f"not be larger. Got: s = {execution_horizon}"
         )
+    if joiner != Synchronous.name:
+        check_feasible(delays, execution_horizon, spec.horizon)

@@ -5,6 +5,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from moxin_vla.evaluation.config import EvaluationConfig
 from moxin_vla.evaluation.rollout import EpisodeResult, broken_episode
 from moxin_vla.ros.bringup import Bringup, BringupError
 from moxin_vla.ros.episode_client import EpisodeClient, RosEpisode
+from moxin_vla.runtime.delay import parse_delay
 from moxin_vla.system import SystemConfig
 
 _NEW_SYSTEMS = 3  # after a node has ended; more means that it will end again
@@ -66,6 +68,8 @@ def _on_one_system(
         policy=config.policy,
         mode=config.mode,
         execution_horizon=config.execution_horizon,
+        joiner=config.joiner,
+        delay=config.delay,
         device=config.device,
         self_test=config.self_test,
         domain_id=private_domain(),
@@ -80,7 +84,8 @@ def _on_one_system(
         with EpisodeClient(embodiment, check) as client:
             while waiting and not system.ended():
                 spec, video = waiting.popleft()
-                yield _play(client, embodiment, spec, video)
+                result = _play(client, embodiment, spec, video)
+                yield _with_landings(result, config, embodiment)
 
 
 def _play(
@@ -92,6 +97,17 @@ def _play(
     except MoxinVlaError as broken:  # counted and shown, never dropped
         return broken_episode(spec, embodiment, f"{type(broken).__name__}: {broken}")
     return to_result(episode, embodiment, time.perf_counter() - started)
+
+
+def _with_landings(
+    result: EpisodeResult, config: EvaluationConfig, embodiment: Embodiment
+) -> EpisodeResult:
+    """Add the ticks at which plans became visible; in lockstep the injected delay tells."""
+    if config.mode != "lockstep":
+        return result
+    delays = parse_delay(config.delay, embodiment.step_ns)
+    ticks = [tick + delays.at(plan) for plan, (tick, _) in enumerate(result.chunks)]
+    return replace(result, landed=[tick for tick in ticks if tick < len(result.commands)])
 
 
 def to_result(episode: RosEpisode, embodiment: Embodiment, wall_s: float) -> EpisodeResult:

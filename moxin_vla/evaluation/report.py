@@ -45,7 +45,7 @@ def write_json(
         "episodes": [_episode_json(result) for result in results],
         "paired_episodes": [_episode_json(result) for result in paired or ()],
     }
-    text = json.dumps(_plain(content), indent=1, allow_nan=False)
+    text = json.dumps(plain(content), indent=1, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -84,12 +84,12 @@ def worth_saying(counts: dict[str, int]) -> str:
     return ", ".join(said) or "no interventions"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Make a value fit for strict JSON: NaN becomes null."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
@@ -104,6 +104,35 @@ def write_html(
     paired: Sequence[EpisodeResult] | None = None,
 ) -> None:
     """Write the report; videos and plots are inside the file."""
+    reasons = Counter(result.failure for result in results if not result.success)
+    by_interest = sorted(
+        range(len(results)), key=lambda i: (results[i].success, not results[i].frames)
+    )
+    detailed = set(by_interest[:_DETAILED]) | {i for i, r in enumerate(results) if r.frames}
+    page = (
+        page_environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            subtitle=f"{len(results)} episodes, judged by the simulator; failures are shown first",
+            rows=by_family(results),
+            listening=None if paired is None else summarise_listening(paired),
+            deaf=[result for result in paired or () if not result.success],
+            interventions=worth_saying(interventions(results)),
+            no_video="" if can_encode() else NO_VIDEO,
+            failures=reasons.most_common(),
+            settings=determined,
+            episodes=[
+                _episode_view(result, embodiment, i in detailed, len(results) <= 12)
+                for i, result in sorted(enumerate(results), key=lambda item: item[1].success)
+            ],
+        )
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def page_environment() -> Any:
+    """Return the templates of reports, with their filters."""
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     environment = Environment(
@@ -114,27 +143,7 @@ def write_html(
         "percent": percent,
         "percent_range": percent_range,
     }
-    reasons = Counter(result.failure for result in results if not result.success)
-    by_interest = sorted(
-        range(len(results)), key=lambda i: (results[i].success, not results[i].frames)
-    )
-    detailed = set(by_interest[:_DETAILED]) | {i for i, r in enumerate(results) if r.frames}
-    page = environment.get_template("report.html.j2").render(
-        title=title,
-        subtitle=f"{len(results)} episodes, judged by the simulator; failures are shown first",
-        rows=by_family(results),
-        listening=None if paired is None else summarise_listening(paired),
-        deaf=[result for result in paired or () if not result.success],
-        interventions=worth_saying(interventions(results)),
-        no_video="" if can_encode() else NO_VIDEO,
-        failures=reasons.most_common(),
-        settings=determined,
-        episodes=[
-            _episode_view(result, embodiment, i in detailed, len(results) <= 12)
-            for i, result in sorted(enumerate(results), key=lambda item: item[1].success)
-        ],
-    )
-    path.write_text(page, encoding="utf-8")
+    return environment
 
 
 def _episode_view(

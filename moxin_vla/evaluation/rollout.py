@@ -1,7 +1,9 @@
 """One episode in one process: the same loop, schedule and limits as the ROS nodes, without the
 wire.
 
-At tick T: if a plan is due, look and plan; then one command; then one control period of the world.
+At tick T: if a plan is due, look and plan; if a plan becomes visible, commit it; then one command;
+then one control period of the world. With an injected delay of d steps, what was seen at T becomes
+visible at T + d.
 """
 
 import time
@@ -14,10 +16,12 @@ from numpy.typing import NDArray
 
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus, Policy, World
-from moxin_vla.core.types import Observation
+from moxin_vla.core.types import ActionChunk, Observation
 from moxin_vla.evaluation.config import check_horizon
+from moxin_vla.runtime.delay import NO_DELAY, DelayTrace
+from moxin_vla.runtime.joiners import DEFAULT_JOINER, make_joiner
 from moxin_vla.runtime.loop import ControlLoop
-from moxin_vla.runtime.schedule import ReplanSchedule
+from moxin_vla.runtime.planner import Planner
 from moxin_vla.runtime.status import LoopStatus
 from moxin_vla.safety.limits import JointLimits
 
@@ -32,7 +36,8 @@ class EpisodeResult:
         step_ns: Control period, in [ns].
         proprio: Measured joints at each tick, shape (T, D), in [rad].
         commands: What safety let through at each tick, shape (T, D), in [rad].
-        chunks: (tick, actions (H, D)) of every plan.
+        chunks: (tick, actions (H, D)) of every plan, by the tick of its observation.
+        landed: Ticks at which plans became visible, those of the plans that did; empty over ROS.
         inference_ms: Wall time of each plan, in [ms].
         wall_s: Wall time of the episode, in [s].
         loop: Counters of the control loop at the end; empty over ROS if none arrived.
@@ -53,6 +58,7 @@ class EpisodeResult:
     error: str = ""
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     frame_steps: int = 2
+    landed: list[int] = field(default_factory=list)
 
     @property
     def success(self) -> bool:
@@ -101,6 +107,7 @@ class _Trace:
     commands: list = field(default_factory=list)
     chunks: list = field(default_factory=list)
     inference_ms: list = field(default_factory=list)
+    landed: list = field(default_factory=list)
     frames: list = field(default_factory=list)
 
 
@@ -115,10 +122,13 @@ class Rollout:
         camera: Called after each tick that a video frame is due at; returns the frame. None for no
             video.
         frame_steps: Control ticks between frames.
+        joiner: Name of the joiner.
+        delays: Injected inference delay.
 
     Raises:
         EmbodimentError: The policy was made for another robot.
         EvaluationError: The execution horizon is larger than the policy's prediction horizon.
+        DelayError: With this delay the plans can't follow one another.
     """
 
     def __init__(
@@ -129,13 +139,21 @@ class Rollout:
         execution_horizon: int = 8,
         camera: Callable[[], NDArray[np.uint8]] | None = None,
         frame_steps: int = 2,
+        joiner: str = DEFAULT_JOINER,
+        delays: DelayTrace = NO_DELAY,
     ) -> None:
         embodiment.check_policy(policy.spec)
-        check_horizon(policy.spec, execution_horizon)
+        check_horizon(policy.spec, execution_horizon, joiner, delays)
         self._world, self._policy, self._embodiment = world, policy, embodiment
         self._camera, self._frame_steps = camera, frame_steps
-        self._loop = ControlLoop(embodiment, JointLimits(embodiment))
-        self._schedule = ReplanSchedule(execution_horizon, embodiment.step_ns)
+        ours, theirs = (
+            make_joiner(joiner, execution_horizon, [embodiment.gripper_index]) for _ in range(2)
+        )
+        self._loop = ControlLoop(embodiment, JointLimits(embodiment), theirs)
+        self._planner = Planner(
+            ours, execution_horizon, embodiment.dof, embodiment.step_ns, delays
+        )
+        self._under_way: ActionChunk | None = None
 
     def run(self, spec: EpisodeSpec, video: bool = False) -> EpisodeResult:
         """Play one episode; whatever breaks in it becomes part of the result."""
@@ -161,11 +179,13 @@ class Rollout:
             error=error,
             frames=trace.frames,
             frame_steps=self._frame_steps,
+            landed=trace.landed,
         )
 
     def _reset(self, spec: EpisodeSpec, trace: _Trace) -> None:
         self._loop.reset()
-        self._schedule.reset()
+        self._planner.reset()
+        self._under_way = None
         self._policy.reset()
         self._world.reset(spec)
         trace.status = self._world.status()
@@ -173,8 +193,8 @@ class Rollout:
     def _step(self, spec: EpisodeSpec, tick: int, trace: _Trace, video: bool) -> None:
         now_ns = tick * self._embodiment.step_ns
         proprio = self._world.proprio()
-        if self._schedule.due(now_ns):
-            self._plan(spec, tick, now_ns, proprio, trace)
+        while self._exchange(spec, tick, now_ns, proprio, trace):
+            pass
         if video and self._camera is not None and tick % self._frame_steps == 0:
             trace.frames.append(self._camera())
         command = self._loop.tick(now_ns, proprio, now_ns)
@@ -183,17 +203,31 @@ class Rollout:
         trace.commands.append(command.positions)
         self._world.step(command.positions)
 
+    def _exchange(
+        self, spec: EpisodeSpec, tick: int, now_ns: int, proprio: NDArray, trace: _Trace
+    ) -> bool:
+        """Ask for a plan if one is due and land the one that is visible; False if none was."""
+        requests = self._planner.requests
+        if requests.due(now_ns):
+            self._plan(spec, tick, now_ns, proprio, trace)
+        if not requests.visible(now_ns):
+            return False
+        assert self._under_way is not None
+        self._loop.commit(self._under_way, now_ns)
+        self._planner.land(self._under_way, now_ns)
+        trace.landed.append(tick)
+        return True
+
     def _plan(
         self, spec: EpisodeSpec, tick: int, now_ns: int, proprio: NDArray, trace: _Trace
     ) -> None:
         images = self._world.images() if self._policy.spec.cameras else {}
-        observation = Observation(now_ns, images, proprio, spec.instruction)
+        shown = self._planner.ask(Observation(now_ns, images, proprio, spec.instruction))
         before = time.perf_counter_ns()
-        chunk = self._policy.infer(observation)
+        chunk = self._policy.infer(shown)
         trace.inference_ms.append((time.perf_counter_ns() - before) / 1e6)
-        self._loop.commit(chunk, now_ns)
-        self._schedule.mark(now_ns)
-        trace.chunks.append((tick, chunk.actions))
+        self._under_way = self._planner.answer(chunk)
+        trace.chunks.append((tick, self._under_way.actions))
 
 
 def loop_counts(status: LoopStatus) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.protocols import EpisodeSpec
 from moxin_vla.evaluation.config import EXPERT, EvaluationConfig
 from moxin_vla.evaluation.rollout import EpisodeResult, Rollout, broken_episode
+from moxin_vla.runtime.delay import parse_delay
 
 
 def plan_episodes(config: EvaluationConfig) -> list[tuple[EpisodeSpec, bool]]:
@@ -80,7 +81,15 @@ def open_rollout(config: EvaluationConfig) -> Iterator[Rollout]:
             policy = ExpertPolicy(world)
         else:
             policy = load_policy(config.policy, embodiment, config.device, config.self_test)
-        yield Rollout(world, policy, embodiment, config.execution_horizon, world.video_frame)
+        yield Rollout(
+            world,
+            policy,
+            embodiment,
+            config.execution_horizon,
+            world.video_frame,
+            joiner=config.joiner,
+            delays=parse_delay(config.delay, embodiment.step_ns),
+        )
     finally:
         world.close()
 

@@ -20,6 +20,7 @@ from moxin_vla.evaluation.settings import settings
 from moxin_vla.evaluation.statistics import Summary, by_family, percent, percent_range
 from moxin_vla.evaluation.video import NO_VIDEO, can_encode
 from moxin_vla.policy.loading import read_spec
+from moxin_vla.runtime.delay import parse_delay
 
 
 def evaluate(
@@ -41,10 +42,10 @@ def evaluate(
     console = Console()
     embodiment, policy = load_embodiment(config.embodiment), _policy_spec(config)
     episodes = plan_episodes(config)
-    _make_folder(out)
+    make_folder(out)
     if not can_encode():
         console.print(NO_VIDEO)
-    results = _run(console, config, episodes, verbose, "episodes")
+    results = play(console, config, episodes, verbose, "episodes")
     if config.over == "inprocess" and can_encode():
         results = film_failures(config, results)
     paired = _listen(console, config, results) if listening else None
@@ -62,12 +63,14 @@ def _policy_spec(config: EvaluationConfig) -> PolicySpec | None:
     """Refuse what can't be run before anything is started; None for the expert."""
     if config.policy == EXPERT:
         return None
-    spec = read_spec(config.policy, load_embodiment(config.embodiment))
-    check_horizon(spec, config.execution_horizon)
+    embodiment = load_embodiment(config.embodiment)
+    spec = read_spec(config.policy, embodiment)
+    trace = parse_delay(config.delay, embodiment.step_ns)
+    check_horizon(spec, config.execution_horizon, config.joiner, trace)
     return spec
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
     """Make the report's folder now, not after an hour of episodes."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,7 @@ def _listen(
     from moxin_sim import other_object_episode
 
     specs = [(spec, False) for spec in paired_specs(results, other_object_episode)]
-    return _run(console, config, specs, False, "another object named")
+    return play(console, config, specs, False, "another object named")
 
 
 def _heard(heard: Listening) -> str:
@@ -94,13 +97,14 @@ def _heard(heard: Listening) -> str:
     )
 
 
-def _run(
+def play(
     console: Console,
     config: EvaluationConfig,
     episodes: Sequence[tuple[EpisodeSpec, bool]],
     verbose: bool,
     label: str,
 ) -> list[EpisodeResult]:
+    """Play episodes with a progress bar named `label`; a line for each if `verbose`."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

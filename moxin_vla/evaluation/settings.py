@@ -27,16 +27,18 @@ def settings(
     """
     seeds, transport = config.seeds, f"over ROS 2, {config.mode}"
     rows = {
-        "policy": _shown(config.policy),
+        "policy": shown_path(config.policy),
         "policy fingerprint": (policy.fingerprint if policy else "") or "none",
         **(_policy_rows(policy) if policy else {}),
-        "embodiment": f"{embodiment.name}, file {_short_hash(config)}",
+        "embodiment": f"{embodiment.name}, file {short_hash(config)}",
         "hold": embodiment.hold.value,
         "families": ", ".join(config.families),
         "seeds per family": f"{seeds.start} to {seeds.stop - 1}",
         "time limit": _time_limits(results),
         "control rate": f"{embodiment.control_rate_hz:g} Hz",
         "execution horizon": f"{config.execution_horizon} steps",
+        "joiner": config.joiner,
+        "injected delay": f"{config.delay} steps" if config.delay.isdigit() else config.delay,
         "run": "in one process" if config.over == "inprocess" else transport,
         "workers": config.workers,
         "device": config.device,
@@ -45,7 +47,7 @@ def settings(
     return [(name, str(value)) for name, value in rows.items()]
 
 
-def _shown(policy: str) -> str:
+def shown_path(policy: str) -> str:
     """Leave out where on this machine a checkpoint lies, if it lies below the working folder."""
     path = Path(policy)
     below = path.is_absolute() and path.is_relative_to(Path.cwd())
@@ -65,5 +67,6 @@ def _time_limits(results: Sequence[EpisodeResult]) -> str:
     return ", ".join(f"{family} {steps} steps" for family, steps in limits.items()) or "unknown"
 
 
-def _short_hash(config: EvaluationConfig) -> str:
+def short_hash(config: EvaluationConfig) -> str:
+    """Return a hash of the embodiment file."""
     return hashlib.sha256(config.embodiment.read_bytes()).hexdigest()[:12]

@@ -2,7 +2,8 @@
 
 realtime: a steady timer ticks at the control rate. lockstep: each joint state is a tick; at a tick
 for which a plan is due it waits, without blocking the executor, for the chunk made from that very
-state, and after `chunk_wait_s` goes on without, holding once the old chunk has run out.
+state, and after `chunk_wait_s` goes on without, holding once the old chunk has run out. With an
+injected delay the chunk that has come is kept until it becomes visible, d ticks later.
 """
 
 import sys
@@ -18,7 +19,7 @@ from trajectory_msgs.msg import JointTrajectory
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError, listed
-from moxin_vla.core.types import Command, ControlMode, HoldReason
+from moxin_vla.core.types import ActionChunk, Command, ControlMode, HoldReason
 from moxin_vla.observation.joints import JointLookup
 from moxin_vla.ros.conversions import (
     command_message,
@@ -32,8 +33,10 @@ from moxin_vla.ros.parameters import ParameterError, parameter, read_parameters
 from moxin_vla.ros.qos import COMMAND, COMMAND_PUBLISHER, sensor_subscription
 from moxin_vla.ros.resets import reset_answer
 from moxin_vla.runtime.cutoff import Cutoff
+from moxin_vla.runtime.delay import NO_DELAY, parse_delay
+from moxin_vla.runtime.joiners import DEFAULT_JOINER, JOINERS, make_joiner
 from moxin_vla.runtime.loop import ControlLoop
-from moxin_vla.runtime.schedule import ReplanSchedule
+from moxin_vla.runtime.requests import Requests
 from moxin_vla.runtime.status import LoopStatus
 from moxin_vla.safety.limits import JointLimits
 
@@ -51,6 +54,12 @@ class ControlParameters:
     lockstep: bool = parameter(False, "tick on joint states and wait for due plans")
     execution_horizon: int = parameter(
         8, "control steps between plans, as in policy_node", bounds=(1, 1000)
+    )
+    joiner: str = parameter(
+        DEFAULT_JOINER, f"how a new chunk joins the plan, as in policy_node: {', '.join(JOINERS)}"
+    )
+    delay: str = parameter(
+        NO_DELAY.name, "lockstep: injected inference delay, in control steps, as in policy_node"
     )
     chunk_wait_s: float = parameter(
         10.0, "lockstep: longest wait for a due plan, in [s]", bounds=(0.0, 3600.0)
@@ -80,8 +89,11 @@ class ControlNode(ManagedNode):
             )
         self._command_type = values.command_type
         self._lockstep, self._wait_s = values.lockstep, values.chunk_wait_s
-        self._loop = ControlLoop(self._embodiment, JointLimits(self._embodiment))
-        self._schedule = ReplanSchedule(values.execution_horizon, self._embodiment.step_ns)
+        s, step_ns = values.execution_horizon, self._embodiment.step_ns
+        joiner = make_joiner(values.joiner, s, [self._embodiment.gripper_index])
+        self._loop = ControlLoop(self._embodiment, JointLimits(self._embodiment), joiner)
+        self._requests = Requests(joiner, s, step_ns, parse_delay(values.delay, step_ns))
+        self._early: list[ActionChunk] = []  # lockstep: arrived, but not visible yet
         self._lookup = JointLookup(self._embodiment.joint_names)
         self._cutoff, self._arrivals = Cutoff([_JOINTS]), Arrivals()
         self._proprio, self._proprio_ns = None, None
@@ -119,8 +131,9 @@ class ControlNode(ManagedNode):
     def _forget(self) -> None:
         """Start an episode: nothing stamped until now counts any more."""
         self._cutoff.cut()
-        self._loop.reset()
-        self._schedule.reset()
+        self._loop.reset(self._cutoff.after_ns)
+        self._requests.reset()
+        self._early = []
         self._proprio, self._proprio_ns = None, None
         self._waiting_since_s, self._sent = None, None
         self.publish_status()
@@ -164,7 +177,7 @@ class ControlNode(ManagedNode):
             self._tick_lockstep(time_ns)
 
     def _on_chunk(self, message: JointTrajectory) -> None:
-        if not self.active or not self._cutoff.admits(time_to_ns(message.header.stamp)):
+        if not self.active:
             return
         self._arrivals.note("action chunks")
         try:
@@ -172,14 +185,19 @@ class ControlNode(ManagedNode):
         except MoxinVlaError as error:
             self._refuse(f"action chunk refused: {error}")
             return
-        verdict = self._loop.commit(chunk, self._now_ns())
+        if not (self._lockstep and self._cutoff.admits(chunk.observation_time_ns)):
+            self._commit(chunk, self._now_ns())
+            return
+        self._early.append(chunk)
+        if self._waiting_since_s is not None and self._proprio_ns is not None:
+            self._tick_lockstep(self._proprio_ns)
+
+    def _commit(self, chunk: ActionChunk, now_ns: int) -> None:
+        verdict = self._loop.commit(chunk, now_ns)
         if not verdict.accepted:
             self.get_logger().warning(
                 f"action chunk refused: {verdict.reason.value}", throttle_duration_sec=1.0
             )
-        self._schedule.mark(chunk.observation_time_ns)
-        if self._waiting_since_s is not None and self._proprio_ns is not None:
-            self._tick_lockstep(self._proprio_ns)
 
     def _refuse(self, reason: str) -> None:
         self._refused += 1
@@ -192,12 +210,28 @@ class ControlNode(ManagedNode):
 
     def _tick_lockstep(self, time_ns: int) -> None:
         """Tick, or begin to wait if a plan from the state at `time_ns` is due."""
-        if self._schedule.due(time_ns):
-            if self._waiting_since_s is None:
-                self._waiting_since_s = time.monotonic()
-            return
+        requests = self._requests
+        while requests.due(time_ns) or requests.asked_ns is not None:
+            if requests.asked_ns is None:
+                requests.ask(time_ns)  # as policy_node does
+            chunk = self._answer()
+            if chunk is None:
+                self._waiting_since_s = self._waiting_since_s or time.monotonic()
+                return
+            if not requests.visible(time_ns):
+                break
+            self._early.pop(0)
+            self._commit(chunk, time_ns)
+            requests.land(time_ns, chunk.observation_time_ns)
         self._waiting_since_s = None
         self._tick(time_ns)
+
+    def _answer(self) -> ActionChunk | None:
+        """Return the chunk that answers the request under way, or a later one; None without."""
+        asked_ns = self._requests.asked_ns
+        assert asked_ns is not None
+        self._early = [c for c in self._early if c.observation_time_ns >= asked_ns]
+        return self._early[0] if self._early else None
 
     def _give_up_waiting(self) -> None:
         """Go on without a plan when the policy stays silent; the next one is due as ever."""
@@ -207,7 +241,7 @@ class ControlNode(ManagedNode):
         assert self._proprio_ns is not None
         self._waits_over += 1
         self.get_logger().warning(f"no action chunk within {self._wait_s:g} s")
-        self._schedule.mark(self._proprio_ns)
+        self._requests.land(self._proprio_ns)
         self._tick_lockstep(self._proprio_ns)
 
     def _tick_realtime(self) -> None:

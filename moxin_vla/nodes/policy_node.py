@@ -1,11 +1,12 @@
 """policy_node: cameras, joint states and an instruction in; action chunks out.
 
 The executor's thread takes messages, assembles observations and publishes; a worker thread runs
-the policy, newest observation first. A plan is asked for whenever `ReplanSchedule` says that one
-is due.
+the policy, newest observation first. `Planner` says when a plan is due and which steps are
+committed until it arrives.
 """
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,24 +18,29 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from moxin_vla.core.clock import NS_PER_S
+from moxin_vla.core.clock import NS_PER_S, seconds_to_ns
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError, listed
-from moxin_vla.core.types import Observation, checked_instruction
+from moxin_vla.core.types import ActionChunk, Observation, checked_instruction
 from moxin_vla.observation.assembler import ObservationAssembler
 from moxin_vla.observation.images import decode_compressed
 from moxin_vla.policy.loading import load_policy
 from moxin_vla.ros.conversions import chunk_message, image_pixels, time_to_ns
-from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, Recent, status_message
+from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, status_message
 from moxin_vla.ros.lifecycle import ManagedNode, run_node
 from moxin_vla.ros.parameters import parameter, read_parameters
 from moxin_vla.ros.qos import COMMAND, COMMAND_PUBLISHER, sensor_subscription
 from moxin_vla.ros.resets import reset_answer
 from moxin_vla.runtime.cutoff import Cutoff
-from moxin_vla.runtime.schedule import ReplanSchedule
+from moxin_vla.runtime.delay import NO_DELAY, check_feasible, parse_delay
+from moxin_vla.runtime.joiners import DEFAULT_JOINER, JOINERS, make_joiner
+from moxin_vla.runtime.latency import StageLatencies
+from moxin_vla.runtime.planner import Planner
 from moxin_vla.runtime.worker import Inference, InferenceWorker
 
 _JOINTS = "joint states"
+# capture age: from the stamp until the worker gets it; total: from the stamp until it is published
+_STAGES = ("capture age", "decode", "inference", "publish", "total")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,19 @@ class PolicyParameters:
     device: str = parameter("cpu", "torch device")
     self_test: bool = parameter(True, "false: let a policy act that was not tested at start-up")
     execution_horizon: int = parameter(8, "control steps between plans", bounds=(1, 1000))
+    joiner: str = parameter(
+        DEFAULT_JOINER, f"how a new chunk joins the plan: {', '.join(JOINERS)}"
+    )
+    delay: str = parameter(
+        NO_DELAY.name,
+        "lossless only: injected inference delay: control steps, spiky:USUAL:SPIKE:EVERY or "
+        "trace:FILE",
+    )
+    extra_delay_s: float = parameter(
+        0.0,
+        "delay that no stamp shows (camera readout, motor lag), planned for, in [s]",
+        bounds=(0.0, 10.0),
+    )
     lossless: bool = parameter(False, "subscribe reliably to sensors, for lockstep")
 
 
@@ -68,7 +87,8 @@ class PolicyNode(ManagedNode):
         self._spec = policy.spec
         cameras = self._spec.cameras or self._embodiment.camera_names
         self._assembler = ObservationAssembler(self._embodiment, cameras)
-        self._schedule = ReplanSchedule(values.execution_horizon, self._embodiment.step_ns)
+        self._planner, self._most_steps = self._make_planner(values)
+        self._landing: tuple[ActionChunk | None] | None = None  # published, not visible yet
         self._cutoff = Cutoff((*cameras, _JOINTS))
         self._wake = self.create_guard_condition(self._publish_results)
         self._worker = InferenceWorker(policy, self._wake.trigger)
@@ -79,8 +99,20 @@ class PolicyNode(ManagedNode):
         self._count = dict.fromkeys(
             ("chunks", "observations refused", "instructions refused", "errors"), 0
         )
-        self._inference_ms, self._arrivals = Recent(), Arrivals()
+        self._latencies, self._arrivals = StageLatencies(_STAGES), Arrivals()
         self._connect(cameras, sensor_subscription(values.lossless))
+
+    def _make_planner(self, values: PolicyParameters) -> tuple[Planner, int]:
+        """Return the planner and the largest delay that its plans bridge, in control steps."""
+        s, step_ns = values.execution_horizon, self._embodiment.step_ns
+        joiner = make_joiner(values.joiner, s, [self._embodiment.gripper_index])
+        delays = parse_delay(values.delay, step_ns) if values.lossless else None
+        if delays is not None and not joiner.waits:
+            check_feasible(delays, s, self._spec.horizon)
+        extra_ns = seconds_to_ns(values.extra_delay_s)
+        planner = Planner(joiner, s, self._embodiment.dof, step_ns, delays, extra_ns)
+        most = self._spec.horizon if joiner.waits else min(s, self._spec.horizon - s)
+        return planner, most
 
     def _connect(self, cameras: tuple[str, ...], qos: Any) -> None:
         self._chunks_out = self.create_lifecycle_publisher(
@@ -111,7 +143,8 @@ class PolicyNode(ManagedNode):
         assert self._worker is not None
         self._cutoff.cut()
         self._assembler.reset()
-        self._schedule.reset()
+        self._planner.reset()
+        self._landing = None
         self._worker.reset()
         self._troubles, self._planned, self._waiting = {}, {}, ""
         self.publish_status()
@@ -136,14 +169,20 @@ class PolicyNode(ManagedNode):
         def put() -> None:
             self._assembler.put_joints(time_ns, message.name, message.position)
             self._joints_ns = time_ns
+            self._land_visible()
 
         self._take(_JOINTS, time_ns, put)
 
     def _on_image(self, camera: str, decode: Callable, message: Image | CompressedImage) -> None:
         time_ns = time_to_ns(message.header.stamp)
-        self._take(
-            camera, time_ns, lambda: self._assembler.put_image(camera, time_ns, decode(message))
-        )
+
+        def put() -> None:
+            before_ns = time.perf_counter_ns()
+            pixels = decode(message)
+            self._latencies.add("decode", time.perf_counter_ns() - before_ns)
+            self._assembler.put_image(camera, time_ns, pixels)
+
+        self._take(camera, time_ns, put)
 
     def _take(self, stream: str, time_ns: int, put: Callable[[], None]) -> None:
         if not self.active or not self._cutoff.admits(time_ns, stream):
@@ -165,14 +204,15 @@ class PolicyNode(ManagedNode):
             return
         observation = self._assembler.newest(self._instruction)
         self._waiting = self._assembler.reason
-        if observation is None or not self._schedule.due(observation.time_ns):
+        if observation is None or not self._planner.requests.due(observation.time_ns):
             return
         if self._joints_ns < observation.time_ns:  # theirs is still on its way
             self._waiting = "no joint state as new as the newest images yet"
             return
-        self._schedule.mark(observation.time_ns)
         self._look_at(observation)
-        self._worker.submit(observation)
+        self._latencies.add("capture age", self._now_ns() - observation.time_ns)
+        self._landing = None
+        self._worker.submit(self._planner.ask(observation))
 
     def _look_at(self, observation: Observation) -> None:
         """Warn while the pose lies outside the training data: a sign of another convention."""
@@ -188,11 +228,27 @@ class PolicyNode(ManagedNode):
         if not self.active or self._worker is None:
             return
         for result in self._worker.take():
-            self._publish(result)
+            self._landing = (self._publish(result),)
+            self._land_visible()
             self.publish_status()
         self._plan_if_due()
 
-    def _publish(self, result: Inference) -> None:
+    def _land_visible(self) -> None:
+        """Commit what was published to the planner's own timeline, when it becomes visible.
+
+        With injected delay, lockstep included, that is a moment of simulated time; else now.
+        """
+        visible_ns = self._planner.requests.visible_ns
+        if self._landing is None or (visible_ns is not None and self._joints_ns < visible_ns):
+            return
+        self._planner.land(self._landing[0], self._now_ns() if visible_ns is None else visible_ns)
+        self._landing = None
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _publish(self, result: Inference) -> ActionChunk | None:
+        """Publish a plan and return it; None if there is none."""
         self._planned = {
             "observation_time_ns": result.observation_time_ns,
             "inference_ms": f"{result.wall_ns / 1e6:.3f}",
@@ -201,12 +257,16 @@ class PolicyNode(ManagedNode):
             self._count["errors"] += 1
             error = result.error
             self._complain("policy", f"the policy failed: {type(error).__name__}: {error}")
-            return
+            return None
         self._troubles.pop("policy", None)
         self._troubles.pop("observation", None)
         self._count["chunks"] += 1
-        self._inference_ms.add(result.wall_ns / 1e6)
-        self._chunks_out.publish(chunk_message(result.chunk, self._embodiment.joint_names))
+        plan, before_ns = self._planner.answer(result.chunk), time.perf_counter_ns()
+        self._chunks_out.publish(chunk_message(plan, self._embodiment.joint_names))
+        self._latencies.add("inference", result.wall_ns)
+        self._latencies.add("publish", time.perf_counter_ns() - before_ns)
+        self._latencies.add("total", self._now_ns() - result.observation_time_ns)
+        return plan
 
     def _complain(self, about: str, trouble: str) -> None:
         """Keep a trouble in the status until it is over, and log it."""
@@ -219,14 +279,14 @@ class PolicyNode(ManagedNode):
 
     def describe(self) -> DiagnosticStatus:
         """Say what it does and what is missing."""
-        age_s = (self.get_clock().now().nanoseconds - self._joints_ns) / NS_PER_S
+        age_s = (self._now_ns() - self._joints_ns) / NS_PER_S
         values = {
             "instruction": self._instruction,
             "policy": self._spec.name,
             "fingerprint": self._spec.fingerprint,
             **self._planned,
-            "inference p50 ms": f"{self._inference_ms.percentile(50):.1f}",
-            "inference p99 ms": f"{self._inference_ms.percentile(99):.1f}",
+            **self._latencies.percentiles(),
+            "delay planned for, steps": self._planner.delay_steps,
             "joint state age s": f"{age_s:.3f}" if self._joints_ns else "",
             "proprio outside the training data": listed(self._outside) if self._outside else "",
             "observations replaced": self._worker.replaced if self._worker else 0,
@@ -239,6 +299,12 @@ class PolicyNode(ManagedNode):
             return status_message("policy_node", WARN, "waiting for an instruction", values)
         if self._outside and not self._waiting:
             text = f"planning from a pose outside the training data: {listed(self._outside)}"
+            return status_message("policy_node", WARN, text, values)
+        if self._planner.delay_steps > self._most_steps and not self._waiting:
+            text = (
+                f"plans take {self._planner.delay_steps} control steps; "
+                f"the arm is without a plan beyond {self._most_steps}"
+            )
             return status_message("policy_node", WARN, text, values)
         level = WARN if self._waiting else OK
         return status_message("policy_node", level, self._waiting or "planning", values)

@@ -28,6 +28,11 @@ class Cutoff:
         self._after_ns = 0
 
     @property
+    def after_ns(self) -> int:
+        """Stamp that data must be later than to count, in [ns]."""
+        return self._after_ns
+
+    @property
     def seen_ns(self) -> int:
         """Stamp that every stream has reached, in [ns]; 0 if one of them is still silent."""
         return min(self._newest_ns.values())

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import Embodiment, HoldBehaviour
-from moxin_vla.core.protocols import SafetyFilter
+from moxin_vla.core.protocols import Joiner, SafetyFilter
 from moxin_vla.core.types import (
     Action,
     ActionChunk,
@@ -33,16 +33,22 @@ class ControlLoop:
     A simulated embodiment starts enabled, any other needs `enable(True)`.
     """
 
-    def __init__(self, embodiment: Embodiment, safety: SafetyFilter) -> None:
+    def __init__(
+        self, embodiment: Embodiment, safety: SafetyFilter, joiner: Joiner | None = None
+    ) -> None:
         self._embodiment = embodiment
         self._safety = safety
-        self._timeline = Timeline(embodiment.dof, embodiment.step_ns)
+        self._timeline = Timeline(embodiment.dof, embodiment.step_ns, joiner)
         self._enabled = embodiment.simulated
         self.reset()
 
-    def reset(self) -> None:
-        """Start afresh: forget chunk, poses and counts, and release a stop. `enable` stays."""
-        self._timeline.reset()
+    def reset(self, after_ns: int | None = None) -> None:
+        """Start afresh: forget chunk, poses and counts, and release a stop. `enable` stays.
+
+        Args:
+            after_ns: Chunks observed up to this moment, in [ns], are of another session.
+        """
+        self._timeline.reset(after_ns)
         self._safety.reset()
         self._counters = LoopCounters()
         self._stopped = False

@@ -9,30 +9,50 @@ step      0      1      2      3      4      5
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
+from moxin_vla.core.clock import seconds_to_ns
+from moxin_vla.core.protocols import Joiner
 from moxin_vla.core.types import Action, ActionChunk, CommitReason, CommitVerdict
+from moxin_vla.runtime.joiners.base import elapsed_steps
+from moxin_vla.runtime.joiners.naive import Naive
+
+_CLOCK_WENT_BACK_NS = seconds_to_ns(1.0)  # as `Cutoff` has it
 
 
 class Timeline:
-    """Plays the newest accepted action chunk by the clock; knows nothing of limits or modes.
+    """Plays accepted action chunks by the clock; knows nothing of limits or modes.
 
-    Used from one thread. A chunk replaces the plan in a single assignment, so a refused chunk
+    Used from one thread. A chunk is joined to the plan in a single assignment, so a refused chunk
     leaves no trace.
+
+    Args:
+        dof: Number of joints D.
+        step_ns: Control period, in [ns].
+        joiner: How a chunk joins the plan; `Naive` (it takes over at once) if None.
     """
 
-    def __init__(self, dof: int, step_ns: int) -> None:
+    def __init__(self, dof: int, step_ns: int, joiner: Joiner | None = None) -> None:
         self._dof = dof
         self._step_ns = step_ns
-        self._chunk: ActionChunk | None = None
+        self._joiner = Naive() if joiner is None else joiner
+        self.reset()
 
     @property
     def observation_time_ns(self) -> int | None:
-        """Capture time of the committed chunk's observation, in [ns]; None without a chunk."""
+        """Capture time of the newest committed observation, in [ns]; None without a chunk."""
         return None if self._chunk is None else self._chunk.observation_time_ns
 
-    def reset(self) -> None:
-        """Forget the committed chunk: starved until the next one."""
-        self._chunk = None
+    def reset(self, after_ns: int | None = None) -> None:
+        """Forget the plan: starved until the next chunk.
+
+        Args:
+            after_ns: Chunks from observations up to this moment, in [ns], belong to another
+                session and are refused; None to take any.
+        """
+        self._chunk: ActionChunk | None = None
+        self._after_ns = after_ns
+        self._joiner.reset()
 
     def commit(self, chunk: ActionChunk, now_ns: int) -> CommitVerdict:
         """Splice a chunk into the timeline, trimming the steps whose time has passed.
@@ -50,20 +70,31 @@ class Timeline:
         reason = self._judge(chunk, now_ns)
         if reason is not CommitReason.ACCEPTED:
             return CommitVerdict(reason)
-        self._chunk = self._join(self._chunk, chunk)
-        return CommitVerdict(reason, trimmed_steps=_step_at(chunk, now_ns))
+        self._chunk = self._joiner.join(self._chunk, chunk, now_ns)
+        return CommitVerdict(reason, trimmed_steps=elapsed_steps(chunk, now_ns))
 
     def sample(self, now_ns: int) -> Action | None:
         """Return the action for the step that contains `now_ns`; None when starved."""
         if self._chunk is None or self.steps_left(now_ns) == 0:
             return None
-        return Action(now_ns, self._chunk.actions[_step_at(self._chunk, now_ns)])  # (D,)
+        return Action(now_ns, self._chunk.actions[elapsed_steps(self._chunk, now_ns)])  # (D,)
+
+    def upcoming(self, now_ns: int, steps: int) -> NDArray[np.float64] | None:
+        """Return the targets of the steps from `now_ns` on, (steps, D); None without a plan.
+
+        Past the end of the plan its last target is held.
+        """
+        if self._chunk is None:
+            return None
+        first = max(0, elapsed_steps(self._chunk, now_ns))
+        rows = np.minimum(first + np.arange(steps), self._chunk.horizon - 1)
+        return self._chunk.actions[rows]
 
     def steps_left(self, now_ns: int) -> int:
         """Count the steps that can still be played, the running one included; 0 when starved."""
         if self._chunk is None or now_ns < self._chunk.observation_time_ns:
             return 0
-        return max(0, self._chunk.horizon - _step_at(self._chunk, now_ns))
+        return max(0, self._chunk.horizon - elapsed_steps(self._chunk, now_ns))
 
     def _judge(self, chunk: ActionChunk, now_ns: int) -> CommitReason:
         planned_ns = self.observation_time_ns
@@ -71,21 +102,19 @@ class Timeline:
             return CommitReason.WRONG_SHAPE
         if chunk.step_ns != self._step_ns:
             return CommitReason.WRONG_STEP
+        if self._of_another_session(chunk.observation_time_ns):
+            return CommitReason.WRONG_SESSION
         if not np.all(np.isfinite(chunk.actions)):
             return CommitReason.NOT_FINITE
         if chunk.observation_time_ns > now_ns:
             return CommitReason.FROM_THE_FUTURE
         if planned_ns is not None and chunk.observation_time_ns < planned_ns:
             return CommitReason.OUT_OF_ORDER
-        if _step_at(chunk, now_ns) >= chunk.horizon:
+        if elapsed_steps(chunk, now_ns) >= chunk.horizon:
             return CommitReason.STALE
         return CommitReason.ACCEPTED
 
-    @staticmethod
-    def _join(planned: ActionChunk | None, chunk: ActionChunk) -> ActionChunk:
-        """Join the new chunk to the planned one: it takes over at once (blending goes here)."""
-        return chunk
-
-
-def _step_at(chunk: ActionChunk, now_ns: int) -> int:
-    return (now_ns - chunk.observation_time_ns) // chunk.step_ns
+    def _of_another_session(self, observed_ns: int) -> bool:
+        """Return whether a stamp lies before the last reset; far before, the clock went back."""
+        after_ns = self._after_ns
+        return after_ns is not None and after_ns - _CLOCK_WENT_BACK_NS <= observed_ns <= after_ns

@@ -12,6 +12,7 @@ from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.evaluation.over_ros import to_result
 from moxin_vla.evaluation.rollout import EpisodeResult, Rollout
 from moxin_vla.policy.loading import load_policy
+from moxin_vla.runtime.delay import parse_delay
 
 EPISODES = [sample_episode("touch", 11), sample_episode("pick", 12), sample_episode("place", 13)]
 
@@ -55,6 +56,27 @@ def assert_same(ros: EpisodeResult, here: EpisodeResult) -> None:
     assert [tick for tick, _ in ros.chunks] == [tick for tick, _ in here.chunks]
     for (_, over_wire), (_, local) in zip(ros.chunks, here.chunks, strict=True):
         assert np.array_equal(over_wire, local)
+
+
+DELAYED = [("decay_blend", "2"), ("synchronous", "2"), ("state_roll", "spiky:1:3:3")]
+
+
+@pytest.mark.parametrize(("joiner", "delay"), DELAYED, ids=[name for name, _ in DELAYED])
+def test_with_injected_delay_an_episode_is_the_same_over_dds_as_in_process(
+    start_system: Callable,
+    checkpoint: Path,
+    world: Tabletop,
+    embodiment: Embodiment,
+    joiner,
+    delay,
+) -> None:
+    policy, delays = load_policy(str(checkpoint), embodiment), parse_delay(delay, 50_000_000)
+    here = Rollout(world, policy, embodiment, joiner=joiner, delays=delays).run(EPISODES[0])
+    with start_system(str(checkpoint), joiner=joiner, delay=delay) as running:
+        ros = to_result(running.client.run(EPISODES[0]), embodiment, 0.0)
+    assert here.landed[0] == delays.at(0)
+    assert_same(ros, here)
+    assert ros.loop["chunks waited for in vain"] == 0
 
 
 @pytest.mark.parametrize("spec", EPISODES, ids=lambda spec: spec.family)

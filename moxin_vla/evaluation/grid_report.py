@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -109,9 +110,9 @@ def _summary(grid: Grid, method: str, cell: Cell) -> dict[str, Any]:
 def print_grid(console: Console, cells: Sequence[Cell]) -> None:
     """Print one row per cell."""
     grid = Grid(cells)
-    table = Table(title="Joiners under delay", title_justify="left")
+    table = Table(title="Joiners under delay", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("joiner", no_wrap=True)
-    for name in ("d", "success", "95 %", "time", "jump, mrad", "limited", "held"):
+    for name in ("d", "success", "95 %", "time", "jump", "limited", "held"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in _rows(grid):
         table.add_row(
@@ -126,6 +127,7 @@ def print_grid(console: Console, cells: Sequence[Cell]) -> None:
             end_section=row["last"],
         )
     console.print(table)
+    console.print("95 %: Wilson interval. jump: where plans meet, mean / p95, in mrad.")
     for delay in grid.delays:
         for (one, other), test in grid.pairs(delay).items():
             if test.verdict == "better":
@@ -178,8 +180,8 @@ def write_grid_html(path: Path, title: str, cells: Sequence[Cell], step_ns: int)
             step_ms=f"{step_ns / 1e6:g}",
             pairs=[_pair_block(grid, delay) for delay in grid.delays],
             evidence=(
-                f"E is the evidence that the two differ, valid however often one looks: if they do "
-                f"not, E of {DECISIVE:g} or more (coloured) comes up with a chance of at most 1 in "
+                f"E is the evidence that the two differ, valid however often one looks: if they "
+                f"do not, the chance that E ever reaches {DECISIVE:g} (coloured) is at most 1 in "
                 f"{DECISIVE:g}. Here are {comparisons} comparisons; to be as sure of all of them "
                 f"at once, ask for {DECISIVE * comparisons:g}."
             ),
@@ -220,10 +222,14 @@ def _charts(grid: Grid) -> str:
     def time(column: int, cell: Cell) -> Point:
         return Point(column, cell.time_s, cell.time_s, cell.time_s)
 
+    def jerk(column: int, cell: Cell) -> Point:
+        return Point(column, cell.jerk_rms, cell.jerk_rms, cell.jerk_rms)
+
     return (
         chart("Success, with 95 % Wilson intervals", grid.delays, lines(success), 100.0, " %")
         + chart("Jump where plans meet, mean, in mrad", grid.delays, lines(jump), None, "")
         + chart("Time to success, mean, in s", grid.delays, lines(time), None, "")
+        + chart("Jerk of the commands, rms, in rad/s³", grid.delays, lines(jerk), None, "")
     )
 
 

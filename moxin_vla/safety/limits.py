@@ -120,7 +120,7 @@ class JointLimits:
         if not self._path.begun:
             self._path.start(sent[0])
         inside = np.clip(target, self._bounds.lower, self._bounds.upper)
-        point = self._path.advance(inside, *reach.box(), speed)
+        point = self._path.advance(inside, *self._box(sent, reach), speed)
         slowed = point is not None and point is not inside
         wanted = inside if point is None else point
         positions, stop = self._nearest(sent, reach, wanted)
@@ -144,6 +144,12 @@ class JointLimits:
         positions = self._next(sent)
         named = ("position",) if self._sent is None and np.any(positions != measured) else ()
         return Limited(self._send(sent, positions, self._stop[1:]), named)
+
+    def _box(self, sent: Array, reach: Reach) -> tuple[Array, Array]:
+        """Return the smallest and largest next positions, (D,) each; the kept stop's at least."""
+        lower, upper = reach.box()
+        go_on = self._next(sent)
+        return np.fmin(lower, go_on), np.fmax(upper, go_on)
 
     def _nearest(self, sent: Array, reach: Reach, wanted: Array) -> tuple[Array, Array]:
         """Return the nearest next position within reach, (D,), and the stop behind it, (n, D)."""

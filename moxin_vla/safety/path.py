@@ -58,8 +58,8 @@ class Path:
             speed: Knots per tick, 0..1.
 
         Returns:
-            Point on the path, (D,); None if no point ahead is in the box, and then the path
-            begins anew at `knot`.
+            Point on the path, (D,); None if no point ahead is in the box: then the path is left,
+            and has to begin anew from where the arm gets to.
         """
         self._knots = (*self._knots, knot)
         end = self._done + speed
@@ -68,7 +68,7 @@ class Path:
             share = self._furthest(self._knots[i], self._knots[i + 1], first, last, lower, upper)
             if share is not None:
                 return self._go(i, share)
-        self.start(knot)
+        self.clear()
         return None
 
     def _go(self, i: int, share: float) -> Array:

@@ -142,6 +142,10 @@ class SafetyFilter(Protocol):
         """
         ...
 
+    def settle(self, target: NDArray[np.float64]) -> None:
+        """Let `brake` go to a pose, (D,) in [rad], within the limits; only while standing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:

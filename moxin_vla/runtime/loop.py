@@ -73,7 +73,7 @@ class ControlLoop:
         self._reason = HoldReason.NO_CHUNK
         self._now_ns: int | None = None
         self._measured: NDArray[np.float64] | None = None  # (D,), the last that was fresh
-        self._held: NDArray[np.float64] | None = None  # (D,), fixed once the arm stands
+        self._settled = False  # whether the pose to hold was fixed, once the arm stood
         self._speed = 1.0  # at which the committed chunk is followed
         self._unreviewed: ActionChunk | None = None  # committed before any pose was measured
 
@@ -163,7 +163,7 @@ class ControlLoop:
             assert proprio_time_ns is not None
             speed = self._speed * self._safety.speed(proprio_time_ns, now_ns)
             if limited := self._safety.limit(target, self._measured, speed):
-                self._held = None
+                self._settled = False
                 return self._command(now_ns, limited)
             self._counters.not_finite += 1
             self._reason = HoldReason.NOT_FINITE
@@ -301,11 +301,9 @@ class ControlLoop:
         Following the measured pose from tick to tick instead would let a sagging arm drift.
         """
         at_measured = self._embodiment.hold is HoldBehaviour.MEASURED_POSITION
-        if at_measured and fresh and self._held is None and self._safety.standing:
-            self._held = measured
-            self._safety.new_path()
-        if self._held is not None:
-            return self._safety.limit(self._held, measured)
+        if at_measured and fresh and not self._settled and self._safety.standing:
+            self._settled = True
+            self._safety.settle(measured)
         return self._safety.brake(measured)
 
     def _command(self, now_ns: int, limited: Limited | None) -> Command | None:

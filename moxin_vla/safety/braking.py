@@ -15,6 +15,7 @@ stop of n ticks keeps every limit form an interval in closed form. A time-optima
 shorter, by a third at most for a stop from constant speed, but promises nothing at the ticks.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,6 +152,26 @@ class Braking:
             path[: len(moved), joint] = moved
             path[len(moved) - 1 :, joint] = moved[-2]  # v = 0 over the last period
         return np.clip(path, self._bounds.lower, self._bounds.upper)
+
+    def move(self, start: Array, end: Array) -> Array:
+        """Return a way from rest to rest that keeps every limit, (n, D) in [rad].
+
+        Minimum jerk (Flash and Hogan, 1985), stretched until the differences at the ticks fit.
+        """
+        bounds, way = self._bounds, end - start
+        sizes = (bounds.velocity, bounds.acceleration, bounds.jerk)
+        ticks = 1
+        while True:
+            share = np.arange(1, ticks + 1) / ticks
+            shape = share**3 * (10.0 + share * (6.0 * share - 15.0))
+            padded = np.concatenate([np.zeros(3), shape, np.ones(3)])
+            peaks = [np.abs(np.diff(padded, n)).max() for n in (1, 2, 3)]
+            if all(
+                np.all(np.abs(way) * p <= s * _SHRINK) for p, s in zip(peaks, sizes, strict=True)
+            ):
+                path = start + shape[:, None] * way
+                return np.clip(path, np.minimum(start, end), np.maximum(start, end))
+            ticks = math.ceil(ticks * _GROWTH)
 
     def _now(self, sent: Array) -> tuple[Array, Array]:
         """Return the step that the limits allow at this very tick, (D,) each, in [rad]."""

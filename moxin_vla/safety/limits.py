@@ -70,6 +70,12 @@ class JointLimits:
         """Begin a new path at the last command; what was left of the old one is dropped."""
         self._path.clear()
 
+    def preview(self) -> "JointLimits":
+        """Return a copy for trying a plan on; nothing done to it shows here."""
+        trial = copy.copy(self)  # arrays are replaced, never written to; only the path changes
+        trial._path = self._path.copy()
+        return trial
+
     def fresh(self, proprio_time_ns: int, now_ns: int) -> bool:
         """Return True if proprio captured at `proprio_time_ns` may still be acted on."""
         return self._proprio.fresh(proprio_time_ns, now_ns)
@@ -145,6 +151,15 @@ class JointLimits:
         named = ("position",) if self._sent is None and np.any(positions != measured) else ()
         return Limited(self._send(sent, positions, self._stop[1:]), named)
 
+    def settle(self, target: Array) -> None:
+        """Make `brake` go to a pose and stand there; only while standing, else nothing happens."""
+        if self._sent is None or not self.standing or not self._usable(target):
+            return
+        end = np.clip(target, self._bounds.lower, self._bounds.upper)
+        way = self._braking.move(self._sent[0], end)
+        if self._inside_workspace(self._sent[0], way[0], way):
+            self._stop = way
+
     def _box(self, sent: Array, reach: Reach) -> tuple[Array, Array]:
         """Return the smallest and largest next positions, (D,) each; the kept stop's at least."""
         lower, upper = reach.box()
@@ -169,8 +184,9 @@ class JointLimits:
 
     def _off_path_rad(self, steps: Array, measured: Array, speed: float) -> float:
         """Play a plan on a copy; return how far a judged joint gets off its path, in [rad]."""
-        trial = copy.copy(self)
-        trial._path, trial._workspace = Path(self._judged), None
+        trial = self.preview()
+        trial._workspace = None  # holding it is a matter of the tick, and costs kinematics
+        trial.new_path()
         off = 0.0
         for step in np.clip(steps, self._bounds.lower, self._bounds.upper):
             limited = trial.limit(step, measured, speed)

@@ -44,6 +44,9 @@ class Passing:
         self.last = np.array(target)
         return Limited(self.last)
 
+    def settle(self, target):
+        self.last = target
+
     def brake(self, measured):
         return self.limit(measured if self.last is None else self.last, measured)
 

@@ -262,3 +262,16 @@ def test_an_end_effector_outside_its_box_may_come_back():
 def test_a_workspace_without_kinematics_is_warned_of():
     with pytest.warns(UserWarning, match="the workspace is not held"):
         JointLimits(boxed(judged(), -0.5, 0.5))
+
+
+def test_settling_goes_from_rest_to_rest_and_waits_for_standstill():
+    limits = JointLimits(judged(acceleration=5.0, jerk=100.0))
+    limits.limit(np.array([0.01, 0.0]), np.zeros(2))
+    limits.settle(np.array([0.5, 0.0]))
+    assert limits.brake(np.zeros(2)).positions[0] < 0.05
+    while not limits.standing:
+        limits.brake(np.zeros(2))
+    limits.settle(np.array([0.5, 0.0]))
+    path = [limits.brake(np.zeros(2)).positions[0] for _ in range(60)]
+    assert path[-1] == 0.5 and limits.standing
+    assert np.abs(np.diff(path, n=2)).max() <= 5.0 * 0.05**2

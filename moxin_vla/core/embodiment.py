@@ -40,12 +40,13 @@ class HoldBehaviour(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """One actuated joint: limits in [rad], [rad/s], [rad/s^2]."""
+    """One actuated joint: limits in [rad], [rad/s], [rad/s^2], [rad/s^3]."""
 
     name: str
     position: tuple[float, float]
     velocity: float
     acceleration: float
+    jerk: float
 
     def __post_init__(self) -> None:
         lower, upper = self.position
@@ -54,7 +55,7 @@ class Joint:
                 f"Joint '{self.name}': position limits must be [lower, upper] "
                 f"with lower < upper. Got: {list(self.position)}"
             )
-        for label in ("velocity", "acceleration"):
+        for label in ("velocity", "acceleration", "jerk"):
             if not getattr(self, label) > 0:
                 raise EmbodimentError(
                     f"Joint '{self.name}': {label} must be positive. Got: {getattr(self, label)}"
@@ -112,6 +113,66 @@ class Watchdog:
 
 
 @dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where the end effector may be, in the base frame: two corners (x, y, z), in [m]."""
+
+    lower: tuple[float, float, float]
+    upper: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not all(low < high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise EmbodimentError(
+                "workspace: lower must be below upper on every axis. "
+                f"Got: {list(self.lower)} and {list(self.upper)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What is refused rather than limited, and how long things may last.
+
+    The gripper is exempt from the first two: open and closed are far apart by design, and its own
+    limits shape the way between them.
+
+    Attributes:
+        start_jump_rad: Largest distance of a first target from the measured pose.
+        refuse_factor: A step beyond this many times the velocity limit is out of contract.
+        path_tolerance_rad: A chunk whose path the limits would bend by more, however slowly it
+            is followed, is refused.
+        position_margin_rad: Targets this far outside the position limits are out of contract.
+        latch_after_s: A hold because of a fault that lasts so long latches until a reset.
+        reset_cooldown_s: A reset is refused for so long after a stop or a latched fault.
+        teleop_timeout_s: An operator silent for so long gives control back.
+        workspace: Where the end effector may be; None for anywhere.
+    """
+
+    start_jump_rad: float
+    refuse_factor: float
+    path_tolerance_rad: float
+    position_margin_rad: float
+    latch_after_s: float
+    reset_cooldown_s: float
+    teleop_timeout_s: float
+    workspace: Workspace | None = None
+
+    def __post_init__(self) -> None:
+        for label in ("start_jump_rad", "path_tolerance_rad", "latch_after_s", "teleop_timeout_s"):
+            if not getattr(self, label) > 0:
+                raise EmbodimentError(
+                    f"safety: {label} must be positive. Got: {getattr(self, label)}"
+                )
+        for label in ("position_margin_rad", "reset_cooldown_s"):
+            if not getattr(self, label) >= 0:
+                raise EmbodimentError(
+                    f"safety: {label} must not be negative. Got: {getattr(self, label)}"
+                )
+        if not self.refuse_factor >= 1:
+            raise EmbodimentError(
+                f"safety: refuse_factor must be at least 1. Got: {self.refuse_factor}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Embodiment:
     """A robot as the whole stack sees it.
 
@@ -129,6 +190,7 @@ class Embodiment:
     cameras: tuple[Camera, ...]
     joint_states_topic: str
     watchdog: Watchdog
+    safety: Safety
 
     def __post_init__(self) -> None:
         if not self.control_rate_hz > 0:
@@ -180,6 +242,16 @@ class Embodiment:
     def velocity_limit(self) -> NDArray[np.float64]:
         """Largest joint speeds, shape (D,), in [rad/s]."""
         return frozen_array([joint.velocity for joint in self.joints])
+
+    @property
+    def acceleration_limit(self) -> NDArray[np.float64]:
+        """Largest joint accelerations, shape (D,), in [rad/s^2]."""
+        return frozen_array([joint.acceleration for joint in self.joints])
+
+    @property
+    def jerk_limit(self) -> NDArray[np.float64]:
+        """Largest joint jerks, shape (D,), in [rad/s^3]."""
+        return frozen_array([joint.jerk for joint in self.joints])
 
     def camera(self, name: str) -> Camera:
         """Return the camera called `name`.
@@ -257,9 +329,23 @@ def _parse(raw: Any) -> Embodiment:
         )
     values["gripper"] = _section(Gripper, values["gripper"], "gripper")
     values["watchdog"] = _section(Watchdog, values["watchdog"], "watchdog")
+    values["safety"] = _safety(values["safety"])
     values["action_space"] = _choice(ActionSpace, values["action_space"], "action_space")
     values["hold"] = _choice(HoldBehaviour, values["hold"], "hold")
     return Embodiment(**values)
+
+
+def _safety(raw: Any) -> Safety:
+    values = _checked_fields(Safety, raw, "safety")
+    if values.get("workspace") is not None:
+        corners = _checked_fields(Workspace, values["workspace"], "safety: workspace")
+        for name, corner in corners.items():
+            where = f"safety: workspace: {name}"
+            if not isinstance(corner, list) or len(corner) != 3:
+                raise EmbodimentError(f"{where} must be [x, y, z]. Got: {corner!r}")
+            corners[name] = tuple(_scalar(float, value, where) for value in corner)
+        values["workspace"] = Workspace(**corners)
+    return Safety(**values)
 
 
 def _section(kind: type, raw: Any, where: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from moxin_vla.core.types import ActionChunk, Observation
+from moxin_vla.core.types import ActionChunk, CommitReason, Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,37 +78,86 @@ class Limited:
 
     Attributes:
         positions: Joint position targets, shape (D,), in [rad].
-        limited: Names of the limits that changed the target.
+        limited: Names of the limits that changed the target, of `position`, `velocity`,
+            `acceleration`, `jerk`, `braking` (there would have been no way to stop), `workspace`;
+            and `slowed` if the path was kept by going along it more slowly.
     """
 
     positions: NDArray[np.float64]  # (D,)
     limited: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What safety thinks of a plan: why it is refused, or how fast, 0..1, it can be followed."""
+
+    reason: CommitReason
+    speed: float = 1.0
+
+
 class SafetyFilter(Protocol):
     """Last hop before the robot.
 
-    Called from the control thread, once per tick; never blocks; never raises on bad numbers.
+    Called from the control thread, `limit` or `brake` once per tick; never blocks; never raises on
+    bad numbers. After every command a way to standstill within the limits is known.
     """
 
+    @property
+    def standing(self) -> bool:
+        """True while the commands do not move, or nothing was commanded yet."""
+        ...
+
     def reset(self) -> None:
-        """Forget the last command: the next one starts from the measured pose."""
+        """Forget the last command: the next one starts from the measured pose, at rest."""
         ...
 
     def fresh(self, proprio_time_ns: int, now_ns: int) -> bool:
         """Say whether a measurement captured at `proprio_time_ns` may still be acted on."""
         ...
 
-    def limit(self, target: NDArray[np.float64], measured: NDArray[np.float64]) -> Limited | None:
-        """Bring a target inside every limit.
+    def speed(self, proprio_time_ns: int, now_ns: int) -> float:
+        """Return the share of full speed, 0..1, that a measurement of that age is good for."""
+        ...
+
+    def review(self, steps: NDArray[np.float64], measured: NDArray[np.float64]) -> Review:
+        """Judge the steps of a plan, (n, D) finite and in [rad], before it is committed."""
+        ...
+
+    def new_path(self) -> None:
+        """Say that the next target begins a new plan."""
+        ...
+
+    def limit(
+        self,
+        target: NDArray[np.float64],
+        measured: NDArray[np.float64],
+        speed: float = 1.0,
+    ) -> Limited | None:
+        """Bring the next target of a plan inside every limit.
 
         Args:
             target: Joint position targets of shape (D,), in [rad].
             measured: Measured joint positions of shape (D,), in [rad].
+            speed: Share of full speed, 0..1, at which the plan is followed.
 
         Returns:
             Positions to command, or None if the target must be refused (not finite).
         """
+        ...
+
+    def brake(self, measured: NDArray[np.float64]) -> Limited | None:
+        """Take the next step to standstill, or stand.
+
+        Args:
+            measured: Where to stand if nothing was commanded yet, shape (D,), in [rad].
+
+        Returns:
+            Positions to command; None if there is nowhere to stand yet (not finite).
+        """
+        ...
+
+    def settle(self, target: NDArray[np.float64]) -> None:
+        """Let `brake` go to a pose, (D,) in [rad], within the limits; only while standing."""
         ...
 
 

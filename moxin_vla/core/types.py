@@ -140,6 +140,10 @@ class CommitReason(Enum):
     WRONG_STEP = "wrong step: not the embodiment's control period"
     NOT_FINITE = "not finite: NaN or infinity in the chunk"
     FROM_THE_FUTURE = "from the future: stamped later than the control clock"
+    OUT_OF_CONTRACT = "out of contract: a step far beyond the velocity or position limits"
+    START_JUMP = "start jump: the first target is too far from the measured pose"
+    CANNOT_BRAKE = "cannot brake: the limits would bend its path, however slowly it is followed"
+    OPERATOR_DRIVES = "operator drives: chunks are refused until control is given back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,8 @@ class ControlMode(Enum):
     WAITING = "waiting"  # no proprio or no chunk yet
     RUNNING = "running"  # playing a chunk
     HOLDING = "holding"  # standing still, because of `reason`
-    STOPPED = "stopped"  # latched: an explicit reset is needed
+    STOPPED = "stopped"  # latched on request: an explicit reset is needed
+    FAULT = "fault"  # latched because of `reason`: an explicit reset is needed
 
 
 class HoldReason(Enum):
@@ -181,6 +186,10 @@ class HoldReason(Enum):
     PROPRIO_STALE = "joint states are missing or stale"
     NOT_FINITE = "the policy returned NaN or infinity"
     CLOCK_WENT_BACK = "the control clock went back and no new action chunk has arrived"
+    OUT_OF_CONTRACT = "the policy asked for what no limit allows"
+    START_JUMP = "the first target is too far from the measured pose"
+    HAND_OVER = "control is being handed over"
+    SECOND_COMMANDER = "somebody else commands the robot"
     NOT_ENABLED = "motion is not enabled"
     STOP_REQUESTED = "stop was requested"
 
@@ -195,7 +204,7 @@ class Command:
             limits.
         mode: What the loop was doing.
         reason: Why it held, if it did.
-        limited: Names of the limits that changed the action at this tick (`position`, `velocity`).
+        limited: Names of the limits that changed the action at this tick; see `Limited`.
     """
 
     time_ns: int

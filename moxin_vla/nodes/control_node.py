@@ -281,6 +281,7 @@ def _counts(status: LoopStatus) -> dict[str, object]:
         field.name: getattr(status, field.name) for field in fields(status)
     }
     values["mode"], values["reason"] = status.mode.value, status.reason.value
+    values["driver"] = status.driver.value
     age_s = status.chunk_age_s
     values["chunk_age_s"] = "" if age_s is None else f"{age_s:.3f}"
     del values["rejected"]

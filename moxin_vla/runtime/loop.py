@@ -3,11 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from moxin_vla.core.clock import NS_PER_S
+from moxin_vla.core.clock import NS_PER_S, seconds_to_ns
 from moxin_vla.core.embodiment import Embodiment, HoldBehaviour
-from moxin_vla.core.protocols import Joiner, SafetyFilter
+from moxin_vla.core.protocols import Joiner, Limited, SafetyFilter
 from moxin_vla.core.types import (
-    Action,
     ActionChunk,
     Command,
     CommitReason,
@@ -16,6 +15,8 @@ from moxin_vla.core.types import (
     HoldReason,
     frozen_array,
 )
+from moxin_vla.runtime.faults import FaultLatch
+from moxin_vla.runtime.handover import Driver, Handover
 from moxin_vla.runtime.status import LoopCounters, LoopStatus
 from moxin_vla.runtime.timeline import Timeline
 
@@ -23,11 +24,16 @@ _MODES = {
     HoldReason.NONE: ControlMode.RUNNING,
     HoldReason.NO_CHUNK: ControlMode.WAITING,
     HoldReason.STOP_REQUESTED: ControlMode.STOPPED,
-}  # every other reason means HOLDING
+}  # every other reason means HOLDING, or FAULT once it has latched
+_FAULT_OF = {
+    CommitReason.NOT_FINITE: HoldReason.NOT_FINITE,
+    CommitReason.OUT_OF_CONTRACT: HoldReason.OUT_OF_CONTRACT,
+    CommitReason.START_JUMP: HoldReason.START_JUMP,
+}  # refused chunks after which the arm holds until a good one comes
 
 
 class ControlLoop:
-    """Plays chunks through safety, and stands still whenever it may not or can't play.
+    """Plays chunks through safety, and brakes to standstill whenever it may not or can't play.
 
     Used from one thread (the control thread); never blocks, raises or asks for the time.
     A simulated embodiment starts enabled, any other needs `enable(True)`.
@@ -39,40 +45,77 @@ class ControlLoop:
         self._embodiment = embodiment
         self._safety = safety
         self._timeline = Timeline(embodiment.dof, embodiment.step_ns, joiner)
+        rules = embodiment.safety
+        self._handover = Handover(embodiment.dof, seconds_to_ns(rules.teleop_timeout_s))
+        self._latch = FaultLatch(round(rules.latch_after_s * embodiment.control_rate_hz))
         self._enabled = embodiment.simulated
         self.reset()
 
+    @property
+    def latched(self) -> HoldReason:
+        """What only `reset` releases: a stop or a fault; NONE if nothing is latched."""
+        return self._latch.latched
+
+    @property
+    def standing(self) -> bool:
+        """True while the commands do not move."""
+        return self._safety.standing
+
     def reset(self, after_ns: int | None = None) -> None:
-        """Start afresh: forget chunk, poses and counts, and release a stop. `enable` stays.
+        """Start afresh: forget chunk, poses and counts, release a stop or fault. `enable` stays.
+
+        The next command starts from the measured pose, so the arm must be at rest.
 
         Args:
             after_ns: Chunks observed up to this moment, in [ns], are of another session.
         """
         self._timeline.reset(after_ns)
         self._safety.reset()
+        self._handover.reset()
+        self._latch.reset()
         self._counters = LoopCounters()
-        self._stopped = False
         self._fault = HoldReason.NONE  # of the last chunk or the clock; an accepted chunk clears
         self._reason = HoldReason.NO_CHUNK
         self._now_ns: int | None = None
         self._measured: NDArray[np.float64] | None = None  # (D,), the last that was fresh
-        self._commanded: NDArray[np.float64] | None = None  # (D,), the last that safety passed
-        self._held: NDArray[np.float64] | None = None  # (D,), fixed when a hold begins
+        self._settled = False  # whether the pose to hold was fixed, once the arm stood
+        self._speed = 1.0  # at which the committed chunk is followed
+        self._unreviewed: ActionChunk | None = None  # committed before any pose was measured
 
     def enable(self, enabled: bool) -> None:
         """Allow motion, or hold until it is allowed again."""
         self._enabled = enabled
 
     def stop(self) -> None:
-        """Hold from the next tick on; only `reset` releases it."""
-        self._stopped = True
-        self._reason = HoldReason.STOP_REQUESTED
+        """Brake from the next tick on and stand; only `reset` releases it."""
+        self.fault(HoldReason.STOP_REQUESTED)
+
+    def fault(self, reason: HoldReason) -> None:
+        """Latch a fault that was found outside; the arm brakes and stands until `reset`."""
+        self._latch.latch(reason)
+        self._reason = self._latch.latched
+
+    def operate(self, target: NDArray[np.float64], now_ns: int) -> bool:
+        """Take an operator's target, (D,) in [rad]: it beats the policy once the arm stands.
+
+        Returns:
+            False if the target is not usable; it then changes nothing.
+        """
+        self._watch_clock(now_ns)
+        taken = self._handover.offer(target, now_ns)
+        self._counters.operator_refused += not taken
+        return taken
+
+    def release(self) -> None:
+        """Let the operator give control back; the policy goes on with its next new chunk."""
+        self._handover.release()
 
     def commit(self, chunk: ActionChunk, now_ns: int) -> CommitVerdict:
         """Offer a chunk.
 
-        One that holds NaN or infinity is refused, and the arm holds until a good chunk arrives:
-        a policy that has just failed has no say over the rest of its former plan.
+        One that holds NaN or infinity, or is far out of contract, is refused, and the arm holds
+        until a good chunk arrives: a policy that has just failed has no say over the rest of its
+        former plan. One that asks for a little too much is followed more slowly.
 
         Args:
             chunk: Absolute joint targets of shape (H, D), in [rad].
@@ -82,16 +125,15 @@ class ControlLoop:
             Verdict; counted in `status`.
         """
         self._watch_clock(now_ns)
-        verdict = self._timeline.commit(chunk, now_ns)
+        refused = self._review(chunk, now_ns)
+        verdict = CommitVerdict(refused) if refused else self._timeline.commit(chunk, now_ns)
         if verdict.accepted:
             self._fault = HoldReason.NONE
             self._counters.commits += 1
             self._counters.trimmed_steps += verdict.trimmed_steps
+            self._safety.new_path()
         else:
-            self._counters.rejected[verdict.reason] += 1
-        if verdict.reason is CommitReason.NOT_FINITE:
-            self._fault = HoldReason.NOT_FINITE
-            self._counters.not_finite += 1
+            self._count_refusal(verdict.reason)
         return verdict
 
     def tick(
@@ -114,19 +156,23 @@ class ControlLoop:
         self._counters.ticks += 1
         self._watch_clock(now_ns)
         fresh = self._measure(now_ns, proprio, proprio_time_ns)
-        action = self._timeline.sample(now_ns)
-        self._reason = self._reason_to_hold(action, fresh)
+        self._review_late(now_ns)
+        self._change_driver(now_ns)
+        target = self._target(now_ns)
+        self._reason = self._reason_to_hold(target, fresh)
+        self._latch.note(self._reason)
         self._counters.starved_ticks += self._reason is HoldReason.STARVED
         if self._measured is None:
             return None
-        if action is not None and self._reason is HoldReason.NONE:
-            self._held = None
-            command = self._limit(now_ns, action.positions, self._measured)
-            if command is not None:
-                return command
+        if target is not None and self._reason is HoldReason.NONE:
+            assert proprio_time_ns is not None
+            speed = self._speed * self._safety.speed(proprio_time_ns, now_ns)
+            if limited := self._safety.limit(target, self._measured, speed):
+                self._settled = False
+                return self._command(now_ns, limited)
             self._counters.not_finite += 1
             self._reason = HoldReason.NOT_FINITE
-        return self._limit(now_ns, self._hold_target(self._measured, fresh), self._measured)
+        return self._command(now_ns, self._hold(self._measured, fresh))
 
     def status(self) -> LoopStatus:
         """Return how the loop stood at its last tick."""
@@ -140,6 +186,8 @@ class ControlLoop:
             reason=self._reason,
             chunk_age_s=age_s,
             steps_left=steps_left,
+            driver=self._handover.driver,
+            standing=self._safety.standing,
             **self._counters.snapshot(),
         )
 
@@ -167,46 +215,112 @@ class ControlLoop:
         self._counters.stale_ticks += 1
         return False
 
-    def _reason_to_hold(self, action: Action | None, fresh: bool) -> HoldReason:
-        """Return the weightiest reason to stand still; NONE to play `action`."""
-        if self._stopped:
-            return HoldReason.STOP_REQUESTED
+    def _review(self, chunk: ActionChunk, now_ns: int) -> CommitReason | None:
+        """Return why a chunk is refused, or None to let the timeline judge it."""
+        if self._handover.operated:
+            return CommitReason.OPERATOR_DRIVES
+        self._unreviewed = None
+        steps = self._steps_to_play(chunk, now_ns)
+        if steps is None:
+            return None
+        if self._measured is None:
+            self._unreviewed, self._speed = chunk, 1.0
+            return None
+        review = self._safety.review(steps, self._measured)
+        if review.reason is not CommitReason.ACCEPTED:
+            return review.reason
+        self._counters.slowed_chunks += review.speed < 1.0
+        self._speed = review.speed
+        return None
+
+    def _review_late(self, now_ns: int) -> None:
+        """Review a chunk that came before the first pose; take it back if it is refused."""
+        if self._unreviewed is None or self._measured is None:
+            return
+        if refused := self._review(self._unreviewed, now_ns):
+            self._timeline.reset()
+            self._count_refusal(refused)
+
+    def _steps_to_play(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64] | None:
+        """Return the steps that would be played, (n, D); None if the timeline will refuse it."""
+        planned_ns = self._timeline.observation_time_ns
+        age_ns = now_ns - chunk.observation_time_ns
+        usable = (
+            chunk.actions.shape[1] == self._embodiment.dof
+            and chunk.step_ns == self._embodiment.step_ns
+            and bool(np.all(np.isfinite(chunk.actions)))
+            and 0 <= age_ns < chunk.horizon * chunk.step_ns
+            and (planned_ns is None or chunk.observation_time_ns >= planned_ns)
+        )
+        return chunk.actions[age_ns // chunk.step_ns :] if usable else None
+
+    def _count_refusal(self, reason: CommitReason) -> None:
+        self._counters.rejected[reason] += 1
+        self._counters.not_finite += reason is CommitReason.NOT_FINITE
+        self._fault = _FAULT_OF.get(reason, self._fault)
+
+    def _change_driver(self, now_ns: int) -> None:
+        """Let the other one drive once the arm stands; each begins with nothing of the former."""
+        if self._handover.update(now_ns, self._safety.standing):
+            self._counters.hand_overs += 1
+            self._timeline.reset()
+
+    def _target(self, now_ns: int) -> NDArray[np.float64] | None:
+        """Return what whoever drives wants now, (D,) in [rad]."""
+        if self._handover.driver is Driver.OPERATOR:
+            self._safety.new_path()  # an operator is followed as fast as it goes, by no path
+            return self._handover.target
+        action = self._timeline.sample(now_ns)
+        return None if action is None else action.positions
+
+    def _reason_to_hold(self, target: NDArray[np.float64] | None, fresh: bool) -> HoldReason:
+        """Return the weightiest reason to stand still; NONE to go to `target`."""
+        if self._latch.latched is not HoldReason.NONE:
+            return self._latch.latched
         if not self._enabled:
             return HoldReason.NOT_ENABLED
         if not fresh:
             return HoldReason.PROPRIO_STALE
+        if self._handover.changing:
+            return HoldReason.HAND_OVER
+        if self._handover.driver is Driver.OPERATOR:
+            return self._operator_jumps(target)
         if self._fault is not HoldReason.NONE:
             return self._fault
-        if action is not None:
+        if target is not None:
             return HoldReason.NONE
         never = self._timeline.observation_time_ns is None
         return HoldReason.NO_CHUNK if never else HoldReason.STARVED
 
-    def _hold_target(self, measured: NDArray[np.float64], fresh: bool) -> NDArray[np.float64]:
-        """Return where to stand still, (D,) in [rad]; fixed when the hold begins.
+    def _operator_jumps(self, target: NDArray[np.float64] | None) -> HoldReason:
+        """Hold as long as the operator's target is too far from where the arm is."""
+        assert target is not None and self._measured is not None
+        self._speed = 1.0
+        reason = self._safety.review(target[None], self._measured).reason
+        contract = (CommitReason.START_JUMP, CommitReason.OUT_OF_CONTRACT)
+        return HoldReason.START_JUMP if reason in contract else HoldReason.NONE
+
+    def _hold(self, measured: NDArray[np.float64], fresh: bool) -> Limited | None:
+        """Brake to standstill; then stand, or go to where the arm was when it stood.
 
         Following the measured pose from tick to tick instead would let a sagging arm drift.
         """
-        if self._commanded is None:
-            return measured
-        if self._held is None:
-            at_measured = self._embodiment.hold is HoldBehaviour.MEASURED_POSITION and fresh
-            self._held = measured if at_measured else self._commanded
-        return self._held
+        at_measured = self._embodiment.hold is HoldBehaviour.MEASURED_POSITION
+        if at_measured and fresh and not self._settled and self._safety.standing:
+            self._settled = True
+            self._safety.settle(measured)
+        return self._safety.brake(measured)
 
-    def _limit(
-        self, now_ns: int, target: NDArray[np.float64], measured: NDArray[np.float64]
-    ) -> Command | None:
-        """Let safety have the last word; None if it refuses the target."""
-        safe = self._safety.limit(target, measured)
-        if safe is None:
+    def _command(self, now_ns: int, limited: Limited | None) -> Command | None:
+        """Wrap what safety let through, and count what it changed."""
+        if limited is None:
             return None
-        self._commanded = safe.positions
-        self._counters.position_limited += "position" in safe.limited
-        self._counters.velocity_limited += "velocity" in safe.limited
-        return Command(now_ns, safe.positions, self._mode(), self._reason, safe.limited)
+        self._counters.count_limits(limited.limited)
+        return Command(now_ns, limited.positions, self._mode(), self._reason, limited.limited)
 
     def _mode(self) -> ControlMode:
         if self._measured is None and self._reason is HoldReason.PROPRIO_STALE:
             return ControlMode.WAITING
+        if self._reason is self._latch.latched and self._reason not in _MODES:
+            return ControlMode.FAULT
         return _MODES.get(self._reason, ControlMode.HOLDING)

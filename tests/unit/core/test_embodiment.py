@@ -65,7 +65,8 @@ def test_broken_yaml_is_named(tmp_path):
 def test_an_empty_file_is_told_what_belongs_in_it(tmp_path):
     assert refusal(tmp_path, None) == (
         "the embodiment must be a mapping with: name, description, simulated, control_rate_hz, "
-        "action_space, hold, joints, gripper, cameras, joint_states_topic, watchdog. Got: None"
+        "action_space, hold, joints, gripper, cameras, joint_states_topic, watchdog, safety. "
+        "Got: None"
     )
 
 
@@ -110,8 +111,8 @@ def change(*path, to):
         ),
         (
             change("joints", 2, to="elbow"),
-            "joints[2] must be a mapping with: name, position, velocity, acceleration. "
-            "Got: 'elbow'",
+            "joints[2] must be a mapping with: name, position, velocity, acceleration, "
+            "jerk. Got: 'elbow'",
         ),
         (
             change("joints", 0, "position", to=[1.0]),
@@ -133,6 +134,35 @@ def change(*path, to):
         (
             change("joints", 5, "acceleration", to=-80.0),
             "Joint 'gripper': acceleration must be positive. Got: -80.0",
+        ),
+        (
+            change("joints", 5, "jerk", to=0.0),
+            "Joint 'gripper': jerk must be positive. Got: 0.0",
+        ),
+        (
+            change("safety", "start_jump_rad", to=0),
+            "safety: start_jump_rad must be positive. Got: 0.0",
+        ),
+        (
+            change("safety", "reset_cooldown_s", to=-1),
+            "safety: reset_cooldown_s must not be negative. Got: -1.0",
+        ),
+        (
+            change("safety", "refuse_factor", to=0.5),
+            "safety: refuse_factor must be at least 1. Got: 0.5",
+        ),
+        (
+            change("safety", "workspace", to={"lower": [0, 0, 0]}),
+            "safety: workspace: missing upper",
+        ),
+        (
+            change("safety", "workspace", to={"lower": [0, 0], "upper": [1, 1, 1]}),
+            "safety: workspace: lower must be [x, y, z]. Got: [0, 0]",
+        ),
+        (
+            change("safety", "workspace", to={"lower": [0, 0, 1], "upper": [1, 1, 1]}),
+            "workspace: lower must be below upper on every axis. "
+            "Got: [0.0, 0.0, 1.0] and [1.0, 1.0, 1.0]",
         ),
         (
             change("joints", 5, "velocity", to="1e1"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moxin_vla.core.embodiment import HoldBehaviour, load_embodiment
-from moxin_vla.core.protocols import Limited
+from moxin_vla.core.protocols import Limited, Review
 from moxin_vla.core.types import ActionChunk, CommitReason, ControlMode, HoldReason
 from moxin_vla.runtime.loop import ControlLoop
 
@@ -18,21 +18,44 @@ STEP = ROBOT.step_ns
 class Passing:
     """A safety filter that lets every finite target pass, and calls data stale after 5 steps."""
 
+    standing = True
+
+    def __init__(self):
+        self.last = None
+
     def reset(self):
+        self.last = None
+
+    def new_path(self):
         pass
 
     def fresh(self, proprio_time_ns, now_ns):
         return now_ns - proprio_time_ns <= 5 * STEP
 
-    def limit(self, target, measured):
-        return Limited(target) if np.all(np.isfinite(target)) else None
+    def speed(self, proprio_time_ns, now_ns):
+        return 1.0
+
+    def review(self, steps, measured):
+        return Review(CommitReason.ACCEPTED)
+
+    def limit(self, target, measured, speed=1.0):
+        if not np.all(np.isfinite(target)):
+            return None
+        self.last = np.array(target)
+        return Limited(self.last)
+
+    def settle(self, target):
+        self.last = target
+
+    def brake(self, measured):
+        return self.limit(measured if self.last is None else self.last, measured)
 
 
 class Refusing(Passing):
     """Refuses whatever is above 0.5 rad."""
 
-    def limit(self, target, measured):
-        return Limited(target) if np.max(target) <= 0.5 else None
+    def limit(self, target, measured, speed=1.0):
+        return super().limit(target, measured) if np.max(target) <= 0.5 else None
 
 
 def pose(value):

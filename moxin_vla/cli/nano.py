@@ -74,7 +74,6 @@ def _again(args: argparse.Namespace) -> list[str]:
 def _record(args: argparse.Namespace) -> int:
     """Record shards in order; once the expert's are done, the newest checkpoint drives."""
     from moxin_sim.demonstrations import ShardPlan, record_shard
-
     from moxin_vla.core.dataset import is_finished
     from moxin_vla.policy.moxin.training.recipe import load_recipe
 
@@ -129,8 +128,8 @@ def _newest(checkpoint: Path, embodiment: Embodiment) -> Policy:
 
 def _train(args: argparse.Namespace) -> int:
     import torch
-    from moxin_sim import instructions
 
+    from moxin_sim import instructions
     from moxin_vla.policy.moxin.training.recipe import Workshop, load_recipe
 
     torch.set_num_threads(args.threads)

@@ -71,7 +71,6 @@ def open_rollout(config: EvaluationConfig) -> Iterator[Rollout]:
     process may have one only.
     """
     from moxin_sim import ExpertPolicy, Tabletop
-
     from moxin_vla.policy.loading import load_policy
 
     embodiment = load_embodiment(config.embodiment)

@@ -220,12 +220,17 @@ class ControlLoop:
         if self._handover.operated:
             return CommitReason.OPERATOR_DRIVES
         self._unreviewed = None
-        steps = self._steps_to_play(chunk, now_ns)
+        steps = self._timeline.preview(chunk, now_ns)
         if steps is None:
             return None
         if self._measured is None:
             self._unreviewed, self._speed = chunk, 1.0
             return None
+        own = chunk.actions[-len(steps) :]
+        if not np.array_equal(own, steps):  # joining may hide what a chunk asks for
+            reason = self._safety.review(own, self._measured).reason
+            if reason in (CommitReason.OUT_OF_CONTRACT, CommitReason.START_JUMP):
+                return reason
         review = self._safety.review(steps, self._measured)
         if review.reason is not CommitReason.ACCEPTED:
             return review.reason
@@ -241,19 +246,6 @@ class ControlLoop:
             self._timeline.reset()
             self._count_refusal(refused)
 
-    def _steps_to_play(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64] | None:
-        """Return the steps that would be played, (n, D); None if the timeline will refuse it."""
-        planned_ns = self._timeline.observation_time_ns
-        age_ns = now_ns - chunk.observation_time_ns
-        usable = (
-            chunk.actions.shape[1] == self._embodiment.dof
-            and chunk.step_ns == self._embodiment.step_ns
-            and bool(np.all(np.isfinite(chunk.actions)))
-            and 0 <= age_ns < chunk.horizon * chunk.step_ns
-            and (planned_ns is None or chunk.observation_time_ns >= planned_ns)
-        )
-        return chunk.actions[age_ns // chunk.step_ns :] if usable else None
-
     def _count_refusal(self, reason: CommitReason) -> None:
         self._counters.rejected[reason] += 1
         self._counters.not_finite += reason is CommitReason.NOT_FINITE
@@ -263,7 +255,7 @@ class ControlLoop:
         """Let the other one drive once the arm stands; each begins with nothing of the former."""
         if self._handover.update(now_ns, self._safety.standing):
             self._counters.hand_overs += 1
-            self._timeline.reset()
+            self._timeline.reset(now_ns)
 
     def _target(self, now_ns: int) -> NDArray[np.float64] | None:
         """Return what whoever drives wants now, (D,) in [rad]."""

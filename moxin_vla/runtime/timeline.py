@@ -8,6 +8,8 @@ step      0      1      2      3      4      5
       trimmed: 1   steps left: 5                 starved from here on
 """
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,6 +74,16 @@ class Timeline:
             return CommitVerdict(reason)
         self._chunk = self._joiner.join(self._chunk, chunk, now_ns)
         return CommitVerdict(reason, trimmed_steps=elapsed_steps(chunk, now_ns))
+
+    def preview(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64] | None:
+        """Return the steps that would be played if `chunk` were committed now, shape (n, D).
+
+        None if it would be refused. Changes nothing.
+        """
+        if self._judge(chunk, now_ns) is not CommitReason.ACCEPTED:
+            return None
+        joined = copy.deepcopy(self._joiner).join(self._chunk, chunk, now_ns)
+        return joined.actions[elapsed_steps(joined, now_ns) :]
 
     def sample(self, now_ns: int) -> Action | None:
         """Return the action for the step that contains `now_ns`; None when starved."""

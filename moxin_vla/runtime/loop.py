@@ -17,6 +17,7 @@ from moxin_vla.core.types import (
 )
 from moxin_vla.runtime.faults import FaultLatch
 from moxin_vla.runtime.handover import Driver, Handover
+from moxin_vla.runtime.joiners.base import elapsed_steps
 from moxin_vla.runtime.status import LoopCounters, LoopStatus
 from moxin_vla.runtime.timeline import Timeline
 
@@ -226,7 +227,7 @@ class ControlLoop:
         if self._measured is None:
             self._unreviewed, self._speed = chunk, 1.0
             return None
-        own = chunk.actions[-len(steps) :]
+        own = chunk.actions[elapsed_steps(chunk, now_ns) :]
         if not np.array_equal(own, steps):  # joining may hide what a chunk asks for
             reason = self._safety.review(own, self._measured).reason
             if reason in (CommitReason.OUT_OF_CONTRACT, CommitReason.START_JUMP):

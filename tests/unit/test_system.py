@@ -60,6 +60,20 @@ def test_lockstep_with_a_robot_is_refused() -> None:
         declared(mode="lockstep", simulation=False)
 
 
+def test_joiner_and_delay_reach_both_sides_and_are_no_numbers_to_a_launcher() -> None:
+    nodes = declared(mode="lockstep", joiner="gated", delay="2")
+    for name in ("control_node", "policy_node"):
+        assert nodes[name].parameters["joiner"] == "gated"
+        assert nodes[name].parameters["delay"] == "constant:2"
+    traced = declared(mode="lockstep", delay="trace:a.json")["policy_node"].parameters["delay"]
+    assert traced == f"trace:{Path('a.json').resolve()}"
+
+
+def test_a_delay_in_realtime_is_refused() -> None:
+    with pytest.raises(MoxinVlaError, match="a delay of 4 can be injected in lockstep only"):
+        declared(delay="4")
+
+
 def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
     with pytest.raises(MoxinVlaError, match=r"'fast'\. Choose from: realtime, lockstep"):
         declared(mode="fast")

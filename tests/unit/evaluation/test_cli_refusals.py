@@ -29,6 +29,25 @@ def refusal(capsys, *arguments: str) -> str:
             ["--over", "ros", "--workers", "2"],
             "Over ROS one system plays one episode at a time. Got: 2 workers. Expected: 1",
         ),
+        (
+            ["--delay", "4,9"],
+            "A delay of d = 9 steps needs d <= s <= H - d. Got: s = 8 and H = 16. "
+            "With them d may be at most 8.",
+        ),
+        (
+            ["--delay", "soon"],
+            "Unknown delay 'soon'. Expected: a number of control steps, spiky:USUAL:SPIKE:EVERY, "
+            "trace:FILE",
+        ),
+        (
+            ["--joiner", "naive,magic"],
+            "Unknown joiner 'magic'. Choose from: synchronous, naive, decay_blend, "
+            "temporal_ensemble, gated, state_roll, prefix",
+        ),
+        (
+            ["--delay", "2", "--listening"],
+            "--listening goes with neither --delay nor --joiner.",
+        ),
     ],
 )
 def test_a_wrong_number_is_one_message(capsys, arguments, message):

@@ -6,6 +6,7 @@ import pytest
 
 from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.evaluation.config import EvaluationConfig, EvaluationError, check_horizon
+from moxin_vla.runtime.delay import DelayError, DelayTrace
 
 
 def config(**changes) -> EvaluationConfig:
@@ -23,6 +24,16 @@ def config(**changes) -> EvaluationConfig:
         ({"videos": -1}, "videos must be at least 0. Got: -1"),
         ({"over": "zmq"}, "Unknown over 'zmq'. Choose from: inprocess, ros"),
         ({"mode": "fast"}, "Unknown mode 'fast'. Choose from: lockstep, realtime"),
+        (
+            {"over": "ros", "mode": "realtime", "delay": "2"},
+            "In realtime inference takes the time it takes; a delay can be injected in lockstep "
+            "or in process. Got: delay 2",
+        ),
+        (
+            {"joiner": "magic"},
+            "Unknown joiner 'magic'. Choose from: synchronous, naive, decay_blend, "
+            "temporal_ensemble, gated, state_roll, prefix",
+        ),
         ({"families": ()}, "Name every task family once, and at least one. Got: none"),
         (
             {"families": ("pick", "pick")},
@@ -47,6 +58,14 @@ def test_a_value_that_makes_no_sense_is_refused(changes, message):
 
 def test_seeds_follow_the_first():
     assert list(config(first_seed=7).seeds) == [7, 8, 9]
+
+
+def test_a_delay_that_cannot_be_bridged_is_refused_unless_the_arm_waits():
+    spec = PolicySpec("short", ("a",), (), 16, 20.0)
+    delay = DelayTrace("9", (9,))
+    check_horizon(spec, 8, "synchronous", delay)
+    with pytest.raises(DelayError, match="With them d may be at most 8"):
+        check_horizon(spec, 8, "naive", delay)
 
 
 def test_playing_more_than_was_predicted_is_refused():

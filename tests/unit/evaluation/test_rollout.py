@@ -14,6 +14,7 @@ from moxin_vla.evaluation.report import write_html, write_json
 from moxin_vla.evaluation.rollout import Rollout
 from moxin_vla.evaluation.statistics import by_family
 from moxin_vla.policy.scripted import ScriptedPolicy
+from moxin_vla.runtime.delay import DelayError, DelayTrace
 
 EMBODIMENT = load_embodiment(
     Path(__file__).resolve().parents[3] / "config" / "embodiments" / "so101_sim.yaml"
@@ -73,6 +74,44 @@ def test_it_looks_only_when_a_plan_is_due():
     assert policy.seen[0][1:] == ("pick up the red cube", {"front", "wrist"})
     assert result.proprio.shape == result.commands.shape == (20, 6)
     assert [tick for tick, _ in result.chunks] == [0, 8, 16]
+
+
+def test_with_delay_a_plan_is_played_from_where_it_becomes_visible():
+    policy = LookingPolicy()
+    played = Rollout(CountingWorld(), policy, EMBODIMENT, delays=DelayTrace("3", (3,))).run(SPEC)
+    assert [tick for tick, _ in played.chunks] == [0, 8, 16]
+    assert played.landed == [3, 11, 19]
+    assert np.array_equal(played.commands[:3], np.tile(played.proprio[0], (3, 1)))  # stands still
+    assert np.array_equal(played.commands[3:11], played.chunks[0][1][3:11])
+    assert np.array_equal(played.commands[11:19], played.chunks[1][1][3:11])
+
+
+def test_a_spike_beyond_the_plan_holds_the_arm_and_is_counted():
+    delays = DelayTrace("spiky", (1, 1, 12))
+    result = Rollout(CountingWorld(40), LookingPolicy(), EMBODIMENT, delays=delays).run(SPEC)
+    assert result.landed[:4] == [1, 9, 28, 29]
+    assert result.loop["starved_ticks"] == 28 - 24  # H = 16 steps from tick 8 on
+    assert len(np.unique(result.commands[24:28, 0])) == 1
+
+
+def test_the_policy_is_told_what_is_committed_by_the_joiner_that_does_so():
+    class Told(LookingPolicy):
+        def infer(self, observation):
+            self.seen.append(observation.committed)
+            return ScriptedPolicy.infer(self, observation)
+
+    policy = Told()
+    played = Rollout(
+        CountingWorld(), policy, EMBODIMENT, joiner="prefix", delays=DelayTrace("2", (2,))
+    ).run(SPEC)
+    assert [len(committed) for committed in policy.seen] == [2, 2, 2]
+    assert np.array_equal(policy.seen[1], played.commands[8:10])
+    assert np.array_equal(policy.seen[2], played.commands[16:18])
+
+
+def test_a_delay_that_cannot_be_bridged_is_refused():
+    with pytest.raises(DelayError, match="A delay of d = 9 steps needs d <= s <= H - d"):
+        Rollout(CountingWorld(), LookingPolicy(), EMBODIMENT, delays=DelayTrace("9", (9,)))
 
 
 def test_two_runs_are_equal():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from moxin_vla.core.types import ActionChunk, CommitReason
+from moxin_vla.runtime.joiners import make_joiner
 from moxin_vla.runtime.timeline import Timeline
 
 STEP = 50
@@ -96,3 +97,30 @@ def test_reset_forgets_the_chunk(timeline):
     timeline.reset()
     assert timeline.sample(100) is None
     assert timeline.commit(chunk(50), 100).accepted
+
+
+def test_a_chunk_from_before_the_last_reset_is_of_another_session(timeline):
+    timeline.reset(after_ns=100)
+    verdict = timeline.commit(chunk(100), 120)
+    assert verdict.reason is CommitReason.WRONG_SESSION
+    assert verdict.reason.value == "wrong session: observed before the last reset"
+    assert timeline.commit(chunk(101), 120).accepted
+
+
+def test_after_the_clock_was_set_far_back_every_chunk_counts(timeline):
+    timeline.reset(after_ns=5_000_000_000)
+    assert timeline.commit(chunk(100), 120).accepted
+
+
+def test_the_joiner_decides_how_a_chunk_joins_the_plan():
+    timeline = Timeline(2, STEP, make_joiner("synchronous", 2, []))
+    timeline.commit(chunk(100), 250)
+    assert [played(timeline, t) for t in (250, 300, 350)] == [0, 1, None]
+
+
+def test_the_upcoming_targets_end_in_the_last_one(timeline):
+    assert timeline.upcoming(100, 2) is None
+    timeline.commit(chunk(100), 100)
+    assert timeline.upcoming(200, 3)[:, 0].tolist() == [2, 3, 3]
+    assert timeline.upcoming(9000, 1)[:, 0].tolist() == [3]
+    assert timeline.upcoming(100, 0).shape == (0, 2)

@@ -4,6 +4,9 @@ realtime: a steady timer ticks at the control rate. lockstep: each joint state i
 for which a plan is due it waits, without blocking the executor, for the chunk made from that very
 state, and after `chunk_wait_s` goes on without, holding once the old chunk has run out. With an
 injected delay the chunk that has come is kept until it becomes visible, d ticks later.
+
+An operator on /teleop_node/command beats the policy. `~/stop` works in every lifecycle state and
+lasts until `~/reset`; deactivation brakes to standstill before the node falls silent.
 """
 
 import sys
@@ -21,29 +24,34 @@ from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError, listed
 from moxin_vla.core.types import ActionChunk, Command, ControlMode, HoldReason
 from moxin_vla.observation.joints import JointLookup
+from moxin_vla.ros.commanders import CommanderWatch
 from moxin_vla.ros.conversions import (
     command_message,
     forward_command_message,
     message_to_chunk,
+    message_to_target,
     time_to_ns,
 )
-from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, status_message
+from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, Timings, status_message
 from moxin_vla.ros.lifecycle import STEADY, ManagedNode, run_node
 from moxin_vla.ros.parameters import ParameterError, parameter, read_parameters
 from moxin_vla.ros.qos import COMMAND, COMMAND_PUBLISHER, sensor_subscription
 from moxin_vla.ros.resets import reset_answer
 from moxin_vla.runtime.cutoff import Cutoff
 from moxin_vla.runtime.delay import NO_DELAY, parse_delay
+from moxin_vla.runtime.faults import FAULTS
 from moxin_vla.runtime.joiners import DEFAULT_JOINER, JOINERS, make_joiner
 from moxin_vla.runtime.loop import ControlLoop
 from moxin_vla.runtime.requests import Requests
 from moxin_vla.runtime.status import LoopStatus
 from moxin_vla.safety.limits import JointLimits
+from moxin_vla.safety.watchdog import SilenceWatchdog
 
 _JOINTS = "joint states"
 _POLL_S = 0.05
 _COMMAND_TYPES = {"joint_trajectory": JointTrajectory, "float64_multi_array": Float64MultiArray}
-_ERRORS = (HoldReason.NOT_FINITE, HoldReason.PROPRIO_STALE, HoldReason.STOP_REQUESTED)
+_LOOK_S = 0.2  # between looks at who else publishes
+_LONGEST_STOP = 500  # ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,10 @@ class ControlNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("control_node", ControlParameters)
+        self._loop: ControlLoop | None = None
+        self._latched, self._latched_s = HoldReason.NONE, 0.0  # outlives the loop
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, "~/stop", self._on_stop)
 
     def setup(self) -> None:
         """Load the robot and build the loop."""
@@ -97,6 +109,9 @@ class ControlNode(ManagedNode):
         self._lookup = JointLookup(self._embodiment.joint_names)
         self._cutoff, self._arrivals = Cutoff([_JOINTS]), Arrivals()
         self._proprio, self._proprio_ns = None, None
+        silent = self._embodiment.watchdog.proprio_max_age_s * self._embodiment.control_rate_hz
+        self._hearing = SilenceWatchdog(max(1, round(silent)))
+        self._timings = Timings("tick")
         self._waiting_since_s: float | None = None
         self._refused, self._waits_over = 0, 0
         self._sent: JointTrajectory | Float64MultiArray | None = None
@@ -106,18 +121,27 @@ class ControlNode(ManagedNode):
         self._commands_out = self.create_lifecycle_publisher(
             _COMMAND_TYPES[self._command_type], dry_run or "~/command", COMMAND_PUBLISHER
         )
+        self._commanders = CommanderWatch(
+            self, _COMMAND_TYPES[self._command_type], self._commands_out.topic_name
+        )
         topic, qos = self._embodiment.joint_states_topic, sensor_subscription(self._lockstep)
         self.create_subscription(JointState, topic, self._on_joints, qos)
         self.create_subscription(
             JointTrajectory, "policy_node/action_chunk", self._on_chunk, COMMAND
         )
+        self.create_subscription(JointTrajectory, "teleop_node/command", self._on_teleop, COMMAND)
         self.create_service(SetBool, "~/enable", self._on_enable)
-        self.create_service(Trigger, "~/reset", self._on_reset)
-        self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_timer(_LOOK_S, self._look_around, clock=STEADY)
+
+    def teardown(self) -> None:
+        """Let go of the loop; what was latched stays latched."""
+        self._loop = None
 
     def start(self) -> None:
-        """Start ticking from the measured pose."""
+        """Start ticking from the measured pose; a stop or fault from before still holds."""
         self._forget()
+        if self._latched is not HoldReason.NONE:
+            self._control.fault(self._latched)
         if self._lockstep:
             self._ticker = self.create_timer(_POLL_S, self._give_up_waiting, clock=STEADY)
         else:
@@ -125,14 +149,35 @@ class ControlNode(ManagedNode):
             self._ticker = self.create_timer(period_s, self._tick_realtime, clock=STEADY)
 
     def halt(self) -> None:
-        """Stop ticking: the robot keeps its last command."""
+        """Stop ticking, in real time after braking to standstill: the robot keeps that command."""
         self.destroy_timer(self._ticker)
+        if not self._lockstep:
+            self._brake()
+
+    def _brake(self) -> None:
+        """Send the way to standstill, one command per control period."""
+        self._control.enable(False)
+        for _ in range(_LONGEST_STOP):
+            if self._control.standing:
+                break
+            started_s = time.monotonic()
+            self._tick(self._now_ns())
+            time.sleep(
+                max(0.0, self._embodiment.step_ns / NS_PER_S - time.monotonic() + started_s)
+            )
+        self._control.enable(self._embodiment.simulated)
+
+    @property
+    def _control(self) -> ControlLoop:
+        assert self._loop is not None
+        return self._loop
 
     def _forget(self) -> None:
         """Start an episode: nothing stamped until now counts any more."""
         self._cutoff.cut()
-        self._loop.reset(self._cutoff.after_ns)
+        self._control.reset(self._cutoff.after_ns)
         self._requests.reset()
+        self._hearing.reset()
         self._early = []
         self._proprio, self._proprio_ns = None, None
         self._waiting_since_s, self._sent = None, None
@@ -144,26 +189,79 @@ class ControlNode(ManagedNode):
         return command_message(command, self._embodiment.joint_names)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._loop.enable(request.data)
+        self._control.enable(request.data)
         response.success = True
         response.message = "motion is enabled" if request.data else "motion is disabled"
         return response
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if refusal := self._refusal_to_reset():
+            response.success, response.message = False, refusal
+            return response
+        self._latched = HoldReason.NONE
+        if self._loop is None:
+            response.success, response.message = True, "reset; the node is not configured"
+            return response
         self._forget()
         return reset_answer(response, self._cutoff.seen_ns)
 
+    def _refusal_to_reset(self) -> str:
+        """Say why a reset has to wait; empty if it need not."""
+        if self._loop is None:
+            return ""
+        if self._latched is not HoldReason.NONE:
+            wait_s = self._embodiment.safety.reset_cooldown_s
+            left_s = self._latched_s + wait_s - time.monotonic()
+            if left_s > 0:
+                return f"refused: latched because {self._latched.value}; wait {left_s:.1f} s more"
+        if self.active and not self._embodiment.simulated and not self._loop.standing:
+            return "refused: the arm is moving; call ~/stop first"
+        return ""
+
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._loop.stop()
+        if self._loop is not None:
+            self._loop.stop()
+        self._latch(HoldReason.STOP_REQUESTED)
         self.publish_status()
         response.success, response.message = True, "stopped until ~/reset"
         return response
+
+    def _latch(self, reason: HoldReason) -> None:
+        if reason is not self._latched:
+            self._latched, self._latched_s = reason, time.monotonic()
+            self.get_logger().error(f"latched until ~/reset: {reason.value}")
+
+    def _look_around(self) -> None:
+        """Find out whether somebody else commands the robot."""
+        if not self.active:
+            return
+        self._commanders.look()
+        if self._commanders.foreign and self._control.latched is HoldReason.NONE:
+            self._commanders.foreign = 0
+            self._control.fault(HoldReason.SECOND_COMMANDER)
+
+    def _on_teleop(self, message: JointTrajectory) -> None:
+        """Take an operator's target; a message without points gives control back."""
+        if not self.active:
+            return
+        self._arrivals.note("operator")
+        if not message.points:
+            self._control.release()
+            return
+        try:
+            target = message_to_target(message, self._embodiment.joint_names, self._now_ns())
+        except MoxinVlaError as error:
+            self._refuse(f"operator's command refused: {error}")
+            return
+        if not self._control.operate(target, self._now_ns()):
+            self._refuse("operator's command refused: not finite")
 
     def _on_joints(self, message: JointState) -> None:
         time_ns = time_to_ns(message.header.stamp)
         if not self.active or not self._cutoff.admits(time_ns, _JOINTS):
             return
         self._arrivals.note(_JOINTS)
+        self._hearing.heard()
         try:
             proprio = self._lookup.proprio(message.name, message.position)
         except MoxinVlaError as error:
@@ -193,7 +291,7 @@ class ControlNode(ManagedNode):
             self._tick_lockstep(self._proprio_ns)
 
     def _commit(self, chunk: ActionChunk, now_ns: int) -> None:
-        verdict = self._loop.commit(chunk, now_ns)
+        verdict = self._control.commit(chunk, now_ns)
         if not verdict.accepted:
             self.get_logger().warning(
                 f"action chunk refused: {verdict.reason.value}", throttle_duration_sec=1.0
@@ -245,13 +343,21 @@ class ControlNode(ManagedNode):
         self._tick_lockstep(self._proprio_ns)
 
     def _tick_realtime(self) -> None:
-        self._tick(self._now_ns())
+        now_ns = self._now_ns()
+        if not self._hearing.tick(now_ns):
+            self._proprio, self._proprio_ns = None, None
+        self._tick(now_ns)
 
     def _tick(self, now_ns: int) -> None:
-        command = self._loop.tick(now_ns, self._proprio, self._proprio_ns)
+        self._timings.start()
+        command = self._control.tick(now_ns, self._proprio, self._proprio_ns)
         if command is not None:
             self._sent = self._as_message(command)
+            self._commanders.sent(self._sent)
             self._commands_out.publish(self._sent)
+        if self._control.latched is not HoldReason.NONE:
+            self._latch(self._control.latched)
+        self._timings.end()
         self.publish_status()
 
     def measure(self) -> None:
@@ -260,15 +366,22 @@ class ControlNode(ManagedNode):
 
     def describe(self) -> DiagnosticStatus:
         """Say what it does, and why it holds if it does."""
-        status = self._loop.status()
+        status = self._control.status()
+        age_s = (
+            None if self._proprio_ns is None else (self._now_ns() - self._proprio_ns) / NS_PER_S
+        )
         values = {
             **_counts(status),
+            "proprio age s": "" if age_s is None else f"{age_s:.3f}",
+            "command publishers": self._commanders.publishers,
             "messages refused": self._refused,
             "chunks waited for in vain": self._waits_over,
+            **self._timings.values(),
             **self._arrivals.rates,
         }
         level = OK if status.mode is ControlMode.RUNNING else WARN
-        level = ERROR if status.reason in _ERRORS else level
+        latched = status.mode in (ControlMode.STOPPED, ControlMode.FAULT)
+        level = ERROR if latched or status.reason in FAULTS else level
         text = status.reason.value or status.mode.value
         if not self._lockstep and self._now_ns() == 0:
             level, text = ERROR, "use_sim_time is set, but nothing arrives on /clock"

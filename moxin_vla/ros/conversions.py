@@ -141,6 +141,20 @@ def message_to_command(
     return time_to_ns(message.header.stamp), np.array(message.points[0].positions)
 
 
+def message_to_target(
+    message: JointTrajectory, joints: Sequence[str], now_ns: int
+) -> NDArray[np.float64]:
+    """Return the newest of an operator's points that is due at `now_ns`, (D,) in [rad]; else the
+    first. Raises ObservationError if the message is not a trajectory of these joints.
+    """
+    _check_names(message, joints, ObservationError)
+    if any(len(point.positions) != len(joints) for point in message.points):
+        raise ObservationError(f"Every point must hold {len(joints)} positions.")
+    passed_ns = now_ns - time_to_ns(message.header.stamp)
+    due = [p for p in message.points if time_to_ns(p.time_from_start) <= passed_ns]
+    return np.array((due or message.points[:1])[-1].positions)
+
+
 def _check_names(
     message: JointTrajectory, joints: Sequence[str], kind: type[PolicyError | ObservationError]
 ) -> None:

@@ -69,3 +69,32 @@ class Arrivals:
         }
         self._counts.clear()
         self._since_s = now_s
+
+
+class Timings:
+    """How long something takes and how regularly it comes, in [ms], over the last few times."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._took, self._period = name, Recent(), Recent()
+        self._started_s: float | None = None
+
+    def start(self) -> None:
+        """Note the beginning."""
+        now_s = time.monotonic()
+        if self._started_s is not None:
+            self._period.add((now_s - self._started_s) * 1e3)
+        self._started_s = now_s
+
+    def end(self) -> None:
+        """Note the end."""
+        assert self._started_s is not None
+        self._took.add((time.monotonic() - self._started_s) * 1e3)
+
+    def values(self) -> dict[str, str]:
+        """Return median and 99th percentile, such as `{"tick p50 ms": "0.31"}`."""
+        kinds = ((self._name, self._took), (f"{self._name} period", self._period))
+        return {
+            f"{name} p{share} ms": f"{recent.percentile(share):.2f}"
+            for name, recent in kinds
+            for share in (50, 99)
+        }

@@ -54,7 +54,7 @@ class ManagedNode(LifecycleNode):
         """Begin to act."""
 
     def halt(self) -> None:
-        """Stop acting; nothing may be published afterwards."""
+        """Come to rest, which may take a moment; nothing may be published afterwards."""
 
     def teardown(self) -> None:
         """Let go of what `setup` made outside ROS."""

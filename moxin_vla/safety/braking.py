@@ -204,7 +204,7 @@ def _stop(n: int) -> tuple[Array, Array, Array, Array]:
     """
     conditions = np.stack([np.ones(n), np.arange(n, 0, -1.0)])  # (2, n): sum of a and of v
     start = np.array([[0.0, 1.0], [1.0, float(n)]])  # what they must cancel
-    jerk = -np.linalg.pinv(conditions) @ start
+    jerk: Array = -np.linalg.pinv(conditions).astype(np.float64) @ start
     acceleration = _clean(np.array([0.0, 1.0]) + np.cumsum(jerk, axis=0))
     velocity = _clean(np.array([1.0, 0.0]) + np.cumsum(acceleration, axis=0))
     return jerk, acceleration, velocity, np.cumsum(velocity, axis=0)

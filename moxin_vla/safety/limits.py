@@ -208,8 +208,7 @@ class JointLimits:
     def _send(self, sent: Array, positions: Array, stop: Array) -> Array:
         sending = frozen_array(positions)
         self._sent = np.stack([sending, sent[0], sent[1]])
-        moves = np.flatnonzero(np.any(stop != stop[-1:], axis=1)) if len(stop) else ()
-        self._stop = stop[: moves[-1] + 2] if len(moves) else stop[:1]
+        self._stop = _distinct(stop)
         return sending
 
     def _usable(self, positions: Array) -> bool:
@@ -269,8 +268,8 @@ def _shifted(stop: Array, length: int, at: Array) -> Array:
 
 def _distinct(stop: Array) -> Array:
     """Return a stop without the repetitions at its end, (n, D)."""
-    moves = np.flatnonzero(np.any(stop != stop[-1:], axis=1)) if len(stop) else ()
-    return stop[: moves[-1] + 2] if len(moves) else stop[-1:]
+    moves = np.flatnonzero(np.any(stop != stop[-1:], axis=1))
+    return stop[: int(moves[-1]) + 2] if len(moves) else stop[-1:]
 
 
 def _usable_workspace(

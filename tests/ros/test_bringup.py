@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from moxin_sim import sample_episode
 
+from moxin_sim import sample_episode
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.ros.bringup import Bringup, BringupError
 from moxin_vla.ros.dds import dds_environment

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from moxin_sim import sample_episode
 from std_srvs.srv import SetBool, Trigger
 
+from moxin_sim import sample_episode
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.ros.diagnostics import ERROR
 from moxin_vla.ros.qos import LATCHED

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from moxin_sim import Tabletop, sample_episode
 
+from moxin_sim import Tabletop, sample_episode
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.evaluation.over_ros import to_result
 from moxin_vla.evaluation.rollout import EpisodeResult, Rollout

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from moxin_sim import sample_episode
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
+from moxin_sim import sample_episode
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.core.protocols import EpisodeSpec

@@ -1,12 +1,12 @@
 """The Gymnasium environments keep Gymnasium's contract."""
 
 import gymnasium
-import moxin_sim.envs  # noqa: F401  (registers)
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from moxin_sim import Expert
 
+import moxin_sim.envs  # noqa: F401  (registers)
+from moxin_sim import Expert
 from moxin_vla.core.errors import SimulationError
 
 

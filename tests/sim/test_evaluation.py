@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("moxin_sim", reason="needs the simulator: pip install 'moxin_vla[sim]'")
 
 from moxin_sim import Tabletop
-
 from moxin_vla.cli.main import main
 from moxin_vla.core.protocols import EpisodeSpec
 from moxin_vla.core.resources import resource_path

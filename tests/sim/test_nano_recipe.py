@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+
 from moxin_sim import instructions, sample_episode
 from moxin_sim.demonstrations import ShardPlan, record_shard
-
 from moxin_vla.core import dataset as keys
 from moxin_vla.core.dataset import is_finished
 from moxin_vla.core.embodiment import load_embodiment

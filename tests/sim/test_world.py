@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from moxin_sim import (
     FAMILIES,
     Expert,
@@ -15,7 +16,6 @@ from moxin_sim import (
 from moxin_sim.projection import project
 from moxin_sim.robots import so101_kinematics
 from moxin_sim.scenes.layout import sample_layout
-
 from moxin_vla.core.embodiment import Camera, load_embodiment
 from moxin_vla.core.errors import EmbodimentError, SimulationError
 from moxin_vla.core.protocols import EpisodeSpec

@@ -19,7 +19,6 @@ ROUNDS, SECONDS = 5, 1.0
 def serve(connection: Connection, stock: bool) -> None:
     """Render for SECONDS whenever asked; answer with the frame rate."""
     from moxin_sim import Tabletop, sample_episode
-
     from moxin_vla.core.embodiment import load_embodiment
     from moxin_vla.core.resources import resource_path
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from moxin_sim.experts import Expert
 from moxin_sim.perturbations.bursts import Bursts
 from moxin_sim.projection import project
 from moxin_sim.tasks import FAMILIES, sample_episode
 from moxin_sim.world import APPROACH_PITCH_RAD, Tabletop
-from numpy.typing import NDArray
-
 from moxin_vla.core import dataset as keys
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.protocols import EpisodeSpec, Policy

@@ -2,14 +2,14 @@
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
+
 from moxin_sim.rendering import Renderer
 from moxin_sim.robots import so101, so101_kinematics
 from moxin_sim.scenes import tabletop
 from moxin_sim.scenes.layout import Layout, sample_layout
 from moxin_sim.tasks import family_of, named_colour
 from moxin_sim.tasks.base import SceneFacts
-from numpy.typing import NDArray
-
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import EmbodimentError, SimulationError, listed
 from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus

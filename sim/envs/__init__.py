@@ -1,6 +1,7 @@
 """Gymnasium environments over the tabletop; `import moxin_sim.envs` registers them."""
 
 from gymnasium.envs.registration import register, registry
+
 from moxin_sim.envs.tabletop_env import TabletopEnv
 from moxin_sim.tasks import FAMILIES
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from moxin_sim.tasks import family_of, instructions, sample_episode
-from moxin_sim.world import Tabletop
 from numpy.typing import NDArray
 
+from moxin_sim.tasks import family_of, instructions, sample_episode
+from moxin_sim.world import Tabletop
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.protocols import EpisodeSpec
 from moxin_vla.core.resources import resource_path

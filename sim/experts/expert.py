@@ -1,12 +1,12 @@
 """The expert: reads privileged facts, follows the field, answers in joint targets."""
 
 import numpy as np
+from numpy.typing import NDArray
+
 from moxin_sim.experts.field import GRASPED_RAD, Virtual, advance
 from moxin_sim.robots import so101_kinematics
 from moxin_sim.tasks.base import SceneFacts
 from moxin_sim.world import APPROACH_PITCH_RAD, Tabletop
-from numpy.typing import NDArray
-
 from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.core.types import ActionChunk, Observation
 

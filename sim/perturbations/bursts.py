@@ -6,9 +6,10 @@ drifting policy reaches: near the cube but beside it, too low, closed on nothing
 """
 
 import numpy as np
+from numpy.typing import NDArray
+
 from moxin_sim.experts.field import CLOSED_RAD, OPEN_RAD
 from moxin_sim.robots import so101_kinematics
-from numpy.typing import NDArray
 
 _CHANCE_PER_STEP = 0.04
 _STEPS = (3, 10)

@@ -4,9 +4,10 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from moxin_sim.robots.so101_kinematics import PAN_X_M
 from moxin_sim.scenes.tabletop import BOWL_RADIUS_M, COLOURS
-from numpy.typing import NDArray
 
 CUBES_PRESENT = 3
 _RADIUS_M = (0.145, 0.265)  # from the pan axis: where the gripper reaches the table

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+
 from moxin_sim.robots import so101
 
 COLOURS = {

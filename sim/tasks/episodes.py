@@ -1,13 +1,13 @@
 """From a family and a seed to an episode, and from an instruction back to what it names."""
 
 import numpy as np
+
 from moxin_sim.scenes.layout import present_colours
 from moxin_sim.scenes.tabletop import COLOURS
 from moxin_sim.tasks.base import TaskFamily
 from moxin_sim.tasks.pick import Pick
 from moxin_sim.tasks.place import Place
 from moxin_sim.tasks.touch import Touch
-
 from moxin_vla.core.errors import SimulationError, listed
 from moxin_vla.core.protocols import EpisodeSpec
 

@@ -1,6 +1,7 @@
 """Put the named cube in the bowl."""
 
 import numpy as np
+
 from moxin_sim.scenes.tabletop import BOWL_HEIGHT_M, BOWL_RADIUS_M
 from moxin_sim.tasks.base import SceneFacts
 

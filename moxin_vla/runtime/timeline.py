@@ -6,7 +6,13 @@ step      0      1      2      3      4      5
       |------|------|------|------|------|------|
      T_0           ^now                         T_0 + H * step_ns
       trimmed: 1   steps left: 5                 starved from here on
+
+Joiners that resume trim a step only if the arm played something else in its stead. While it stood
+still, because there was no plan or it had run out, nothing has passed: the chunk begins where the
+arm is, instead of some steps ahead of it.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +35,13 @@ class Timeline:
     Args:
         dof: Number of joints D.
         step_ns: Control period, in [ns].
-        joiner: How a chunk joins the plan; `Naive` (it takes over at once) if None.
+        joiner: How a chunk joins the plan. If None it takes over at once and strictly by the clock.
     """
 
     def __init__(self, dof: int, step_ns: int, joiner: Joiner | None = None) -> None:
         self._dof = dof
         self._step_ns = step_ns
-        self._joiner = Naive() if joiner is None else joiner
+        self._joiner = Naive(resumes=False) if joiner is None else joiner
         self.reset()
 
     @property
@@ -70,8 +76,10 @@ class Timeline:
         reason = self._judge(chunk, now_ns)
         if reason is not CommitReason.ACCEPTED:
             return CommitVerdict(reason)
-        self._chunk = self._joiner.join(self._chunk, chunk, now_ns)
-        return CommitVerdict(reason, trimmed_steps=elapsed_steps(chunk, now_ns))
+        trimmed = self._moved_past(chunk, now_ns)
+        resumed = _resumed(chunk, trimmed, elapsed_steps(chunk, now_ns))
+        self._chunk = self._joiner.join(self._chunk, resumed, now_ns)
+        return CommitVerdict(reason, trimmed_steps=trimmed)
 
     def sample(self, now_ns: int) -> Action | None:
         """Return the action for the step that contains `now_ns`; None when starved."""
@@ -79,22 +87,25 @@ class Timeline:
             return None
         return Action(now_ns, self._chunk.actions[elapsed_steps(self._chunk, now_ns)])  # (D,)
 
-    def upcoming(self, now_ns: int, steps: int) -> NDArray[np.float64] | None:
-        """Return the targets of the steps from `now_ns` on, (steps, D); None without a plan.
-
-        Past the end of the plan its last target is held.
-        """
-        if self._chunk is None:
-            return None
-        first = max(0, elapsed_steps(self._chunk, now_ns))
-        rows = np.minimum(first + np.arange(steps), self._chunk.horizon - 1)
-        return self._chunk.actions[rows]
+    def upcoming(self, now_ns: int, steps: int) -> NDArray[np.float64]:
+        """Return the targets of up to `steps` steps from `now_ns` on, (n, D); n = 0 if starved."""
+        if self._chunk is None or now_ns < self._chunk.observation_time_ns:
+            return np.empty((0, self._dof))
+        first = elapsed_steps(self._chunk, now_ns)
+        return self._chunk.actions[first : first + steps]
 
     def steps_left(self, now_ns: int) -> int:
         """Count the steps that can still be played, the running one included; 0 when starved."""
         if self._chunk is None or now_ns < self._chunk.observation_time_ns:
             return 0
         return max(0, self._chunk.horizon - elapsed_steps(self._chunk, now_ns))
+
+    def _moved_past(self, chunk: ActionChunk, now_ns: int) -> int:
+        """Count the steps of `chunk` that have passed; where it resumes, without a standstill."""
+        elapsed = elapsed_steps(chunk, now_ns)
+        if not self._joiner.resumes:
+            return elapsed
+        return min(elapsed, self.steps_left(chunk.observation_time_ns))
 
     def _judge(self, chunk: ActionChunk, now_ns: int) -> CommitReason:
         planned_ns = self.observation_time_ns
@@ -118,3 +129,12 @@ class Timeline:
         """Return whether a stamp lies before the last reset; far before, the clock went back."""
         after_ns = self._after_ns
         return after_ns is not None and after_ns - _CLOCK_WENT_BACK_NS <= observed_ns <= after_ns
+
+
+def _resumed(chunk: ActionChunk, moved: int, elapsed: int) -> ActionChunk:
+    """Delay a chunk behind its first `moved` steps, so that step `moved` comes at `elapsed`."""
+    if moved == elapsed:
+        return chunk
+    still = np.repeat(chunk.actions[moved : moved + 1], elapsed - moved, axis=0)
+    parts = (chunk.actions[:moved], still, chunk.actions[moved:])
+    return replace(chunk, actions=np.concatenate(parts))  # (H + elapsed - moved, D)

@@ -238,11 +238,13 @@ class Joiner(Protocol):
         waits: True if the arm stands still during inference: the next plan is due s steps after
             the last one has arrived, instead of s steps after it was asked for.
         every_step: True if a plan is due at every step at which none is under way.
+        resumes: True if steps of a new chunk do not pass while the arm stands still.
     """
 
     name: str
     waits: bool
     every_step: bool
+    resumes: bool
 
     def reset(self) -> None:
         """Forget every chunk. Idempotent."""
@@ -266,7 +268,7 @@ class Joiner(Protocol):
 
         Args:
             planned: What was played until now, as `join` returned it; None at first.
-            new: The chunk that has arrived, of at least one step that has not passed.
+            new: The chunk that has arrived, with the step to play now at `now_ns`; there is one.
             now_ns: Control clock, in [ns].
         """
         ...

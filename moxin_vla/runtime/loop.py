@@ -17,7 +17,6 @@ from moxin_vla.core.types import (
 )
 from moxin_vla.runtime.faults import FaultLatch
 from moxin_vla.runtime.handover import Driver, Handover
-from moxin_vla.runtime.joiners.base import elapsed_steps
 from moxin_vla.runtime.status import LoopCounters, LoopStatus
 from moxin_vla.runtime.timeline import Timeline
 
@@ -221,18 +220,17 @@ class ControlLoop:
         if self._handover.operated:
             return CommitReason.OPERATOR_DRIVES
         self._unreviewed = None
-        steps = self._timeline.preview(chunk, now_ns)
-        if steps is None:
+        preview = self._timeline.preview(chunk, now_ns)
+        if preview is None:
             return None
         if self._measured is None:
             self._unreviewed, self._speed = chunk, 1.0
             return None
-        own = chunk.actions[elapsed_steps(chunk, now_ns) :]
-        if not np.array_equal(own, steps):  # joining may hide what a chunk asks for
-            reason = self._safety.review(own, self._measured).reason
+        if not np.array_equal(preview.own, preview.joined):  # joining may hide what it asks for
+            reason = self._safety.review(preview.own, self._measured).reason
             if reason in (CommitReason.OUT_OF_CONTRACT, CommitReason.START_JUMP):
                 return reason
-        review = self._safety.review(steps, self._measured)
+        review = self._safety.review(preview.joined, self._measured)
         if review.reason is not CommitReason.ACCEPTED:
             return review.reason
         self._counters.slowed_chunks += review.speed < 1.0

@@ -86,7 +86,8 @@ class Planner:
         self.requests.land(now_ns)
 
     def _committed(self, observation: Observation) -> NDArray[np.float64]:
-        """Return the targets of the next d steps, (d, D); before any plan the arm stands still."""
-        steps = self.delay_steps
-        upcoming = self._timeline.upcoming(observation.time_ns, steps)
-        return np.tile(observation.proprio, (steps, 1)) if upcoming is None else upcoming
+        """Return the targets that are played until the answer comes, (d, D).
+
+        Fewer if the plan ends before; the arm then stands still, and the answer resumes there.
+        """
+        return self._timeline.upcoming(observation.time_ns, self.delay_steps)

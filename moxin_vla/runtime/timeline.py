@@ -6,9 +6,14 @@ step      0      1      2      3      4      5
       |------|------|------|------|------|------|
      T_0           ^now                         T_0 + H * step_ns
       trimmed: 1   steps left: 5                 starved from here on
+
+Joiners that resume trim a step only if the arm played something else in its stead. While it stood
+still, because there was no plan or it had run out, nothing has passed: the chunk begins where the
+arm is, instead of some steps ahead of it.
 """
 
 import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +27,19 @@ from moxin_vla.runtime.joiners.naive import Naive
 _CLOCK_WENT_BACK_NS = seconds_to_ns(1.0)  # as `Cutoff` has it
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What committing a chunk would play from now on.
+
+    Attributes:
+        own: What the chunk itself asks for, (n, D), in [rad].
+        joined: What would be played: `own` as its joiner joins it to the plan, (m, D), in [rad].
+    """
+
+    own: NDArray[np.float64]
+    joined: NDArray[np.float64]
+
+
 class Timeline:
     """Plays accepted action chunks by the clock; knows nothing of limits or modes.
 
@@ -31,13 +49,13 @@ class Timeline:
     Args:
         dof: Number of joints D.
         step_ns: Control period, in [ns].
-        joiner: How a chunk joins the plan; `Naive` (it takes over at once) if None.
+        joiner: How a chunk joins the plan. If None it takes over at once, by the clock.
     """
 
     def __init__(self, dof: int, step_ns: int, joiner: Joiner | None = None) -> None:
         self._dof = dof
         self._step_ns = step_ns
-        self._joiner = Naive() if joiner is None else joiner
+        self._joiner = Naive(resumes=False) if joiner is None else joiner
         self.reset()
 
     @property
@@ -72,18 +90,21 @@ class Timeline:
         reason = self._judge(chunk, now_ns)
         if reason is not CommitReason.ACCEPTED:
             return CommitVerdict(reason)
-        self._chunk = self._joiner.join(self._chunk, chunk, now_ns)
-        return CommitVerdict(reason, trimmed_steps=elapsed_steps(chunk, now_ns))
+        trimmed, resumed = self._resumed(chunk, now_ns)
+        self._chunk = self._joiner.join(self._chunk, resumed, now_ns)
+        return CommitVerdict(reason, trimmed_steps=trimmed)
 
-    def preview(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64] | None:
-        """Return the steps that would be played if `chunk` were committed now, shape (n, D).
+    def preview(self, chunk: ActionChunk, now_ns: int) -> Preview | None:
+        """Return what would be played if `chunk` were committed now; None if it were refused.
 
-        None if it would be refused. Changes nothing.
+        Changes nothing.
         """
         if self._judge(chunk, now_ns) is not CommitReason.ACCEPTED:
             return None
-        joined = copy.deepcopy(self._joiner).join(self._chunk, chunk, now_ns)
-        return joined.actions[elapsed_steps(joined, now_ns) :]
+        _, resumed = self._resumed(chunk, now_ns)
+        joined = copy.deepcopy(self._joiner).join(self._chunk, resumed, now_ns)
+        passed = elapsed_steps(chunk, now_ns)
+        return Preview(resumed.actions[passed:], joined.actions[elapsed_steps(joined, now_ns) :])
 
     def sample(self, now_ns: int) -> Action | None:
         """Return the action for the step that contains `now_ns`; None when starved."""
@@ -91,22 +112,34 @@ class Timeline:
             return None
         return Action(now_ns, self._chunk.actions[elapsed_steps(self._chunk, now_ns)])  # (D,)
 
-    def upcoming(self, now_ns: int, steps: int) -> NDArray[np.float64] | None:
-        """Return the targets of the steps from `now_ns` on, (steps, D); None without a plan.
-
-        Past the end of the plan its last target is held.
-        """
-        if self._chunk is None:
-            return None
-        first = max(0, elapsed_steps(self._chunk, now_ns))
-        rows = np.minimum(first + np.arange(steps), self._chunk.horizon - 1)
-        return self._chunk.actions[rows]
+    def upcoming(self, now_ns: int, steps: int) -> NDArray[np.float64]:
+        """Return the targets of up to `steps` steps from `now_ns` on, (n, D); n = 0 if starved."""
+        if self._chunk is None or now_ns < self._chunk.observation_time_ns:
+            return np.empty((0, self._dof))
+        first = elapsed_steps(self._chunk, now_ns)
+        return self._chunk.actions[first : first + steps]
 
     def steps_left(self, now_ns: int) -> int:
         """Count the steps that can still be played, the running one included; 0 when starved."""
         if self._chunk is None or now_ns < self._chunk.observation_time_ns:
             return 0
         return max(0, self._chunk.horizon - elapsed_steps(self._chunk, now_ns))
+
+    def _resumed(self, chunk: ActionChunk, now_ns: int) -> tuple[int, ActionChunk]:
+        """Count the steps that have passed, and put those that have not from `now_ns` on.
+
+        For a joiner that resumes, a step has passed only if the arm played another in its stead;
+        the chunk is then delayed behind its first `moved` steps.
+        """
+        elapsed = elapsed_steps(chunk, now_ns)
+        if not self._joiner.resumes:
+            return elapsed, chunk
+        moved = min(elapsed, self.steps_left(chunk.observation_time_ns))
+        if moved == elapsed:
+            return elapsed, chunk
+        still = np.repeat(chunk.actions[moved : moved + 1], elapsed - moved, axis=0)
+        parts = (chunk.actions[:moved], still, chunk.actions[moved:])
+        return moved, replace(chunk, actions=np.concatenate(parts))  # (H + elapsed - moved, D)
 
     def _judge(self, chunk: ActionChunk, now_ns: int) -> CommitReason:
         planned_ns = self.observation_time_ns

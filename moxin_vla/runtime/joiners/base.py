@@ -23,14 +23,15 @@ class BaseJoiner(ABC):
 
     Args:
         unblended: Dims that are never averaged: the gripper, and whatever else is binary.
+        resumes: False to trim strictly by the clock.
     """
 
     name = ""
     waits = False
     every_step = False
 
-    def __init__(self, unblended: Sequence[int] = ()) -> None:
-        self._unblended = list(unblended)
+    def __init__(self, unblended: Sequence[int] = (), resumes: bool = True) -> None:
+        self._unblended, self.resumes = list(unblended), resumes
 
     def reset(self) -> None:  # noqa: B027
         """Nothing to forget."""

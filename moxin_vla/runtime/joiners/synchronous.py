@@ -7,14 +7,12 @@ OpenVLA-OFT, arXiv:2502.19645). The reference for quality; pays with a pause of 
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from moxin_vla.core.types import ActionChunk
 from moxin_vla.runtime.joiners.base import BaseJoiner, elapsed_steps
 
 
 class Synchronous(BaseJoiner):
-    """Moves the chunk to where it arrives: nothing of it has passed, as the arm has not moved.
+    """Cuts the chunk off after s steps; the arm stands still from then until the next one.
 
     Args:
         execution_horizon: Steps s played from each chunk; then it is used up.
@@ -30,6 +28,5 @@ class Synchronous(BaseJoiner):
 
     def join(self, planned: ActionChunk | None, new: ActionChunk, now_ns: int) -> ActionChunk:
         """Return s steps from `now_ns` on; the d steps before it are over."""
-        waited = np.repeat(new.actions[:1], elapsed_steps(new, now_ns), axis=0)  # (d, D)
-        played = new.actions[: self._execution_horizon]
-        return replace(new, actions=np.concatenate([waited, played]))  # (d + s, D)
+        end = elapsed_steps(new, now_ns) + self._execution_horizon
+        return replace(new, actions=new.actions[:end])  # (d + s, D)

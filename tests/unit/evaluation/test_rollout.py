@@ -82,7 +82,7 @@ def test_with_delay_a_plan_is_played_from_where_it_becomes_visible():
     assert [tick for tick, _ in played.chunks] == [0, 8, 16]
     assert played.landed == [3, 11, 19]
     assert np.array_equal(played.commands[:3], np.tile(played.proprio[0], (3, 1)))  # stands still
-    assert np.array_equal(played.commands[3:11], played.chunks[0][1][3:11])
+    assert np.array_equal(played.commands[3:11], played.chunks[0][1][:8])
     assert np.array_equal(played.commands[11:19], played.chunks[1][1][3:11])
 
 
@@ -91,7 +91,10 @@ def test_a_spike_beyond_the_plan_holds_the_arm_and_is_counted():
     result = Rollout(CountingWorld(40), LookingPolicy(), EMBODIMENT, delays=delays).run(SPEC)
     assert result.landed[:4] == [1, 9, 28, 29]
     assert result.loop["starved_ticks"] == 28 - 24  # H = 16 steps from tick 8 on
-    assert len(np.unique(result.commands[24:28, 0])) == 1
+    assert len(np.unique(result.commands[23:28, 0])) == 1
+    assert np.array_equal(
+        result.commands[28], result.chunks[2][1][8]
+    )  # 8 of its steps have passed
 
 
 def test_the_policy_is_told_what_is_committed_by_the_joiner_that_does_so():
@@ -104,7 +107,7 @@ def test_the_policy_is_told_what_is_committed_by_the_joiner_that_does_so():
     played = Rollout(
         CountingWorld(), policy, EMBODIMENT, joiner="prefix", delays=DelayTrace("2", (2,))
     ).run(SPEC)
-    assert [len(committed) for committed in policy.seen] == [2, 2, 2]
+    assert [len(committed) for committed in policy.seen] == [0, 2, 2]
     assert np.array_equal(policy.seen[1], played.commands[8:10])
     assert np.array_equal(policy.seen[2], played.commands[16:18])
 

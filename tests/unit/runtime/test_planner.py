@@ -82,24 +82,25 @@ def ramp(time_ns):
     return ActionChunk(time_ns, STEP, np.arange(H)[:, None] * np.ones(2) + time_ns)
 
 
-def test_before_any_plan_the_arm_is_committed_to_stand_still(planner):
-    shown = planner.ask(observed(0))
-    assert shown.committed.tolist() == [[0.5, 0.5]] * 2
+def test_before_any_plan_nothing_is_committed(planner):
+    assert planner.ask(observed(0)).committed.shape == (0, 2)
 
 
 def test_the_committed_steps_are_those_that_are_played_until_the_answer_comes(planner):
     planner.ask(observed(0))
     planner.land(ramp(0), 100)
     shown = planner.ask(observed(200))
-    assert shown.committed[:, 0].tolist() == [4.0, 5.0]
+    assert shown.committed[:, 0].tolist() == [2.0, 3.0]  # it began at 100, not at 0
     plan = planner.answer(ramp(200))
-    assert plan.actions[:3, 0].tolist() == [4.0, 5.0, 202.0]
+    assert plan.actions[:3, 0].tolist() == [2.0, 3.0, 202.0]
 
 
-def test_past_the_end_of_a_plan_its_last_target_is_committed(planner):
+def test_past_the_end_of_a_plan_nothing_is_committed(planner):
     planner.ask(observed(0))
-    planner.land(ramp(0), 100)
-    assert planner.ask(observed(350)).committed[:, 0].tolist() == [7.0, 7.0]
+    planner.land(ramp(0), 100)  # plays until 500
+    assert planner.ask(observed(450)).committed[:, 0].tolist() == [7.0]
+    planner.land(None, 500)
+    assert planner.ask(observed(550)).committed.shape == (0, 2)
 
 
 def test_a_request_that_fails_leaves_the_plan(planner):
@@ -107,7 +108,7 @@ def test_a_request_that_fails_leaves_the_plan(planner):
     planner.land(ramp(0), 100)
     planner.ask(observed(200))
     planner.land(None, 300)
-    assert planner.ask(observed(400)).committed[:, 0].tolist() == [7.0, 7.0]
+    assert planner.ask(observed(400)).committed[:, 0].tolist() == [6.0, 7.0]
 
 
 def test_the_worst_recent_delay_is_planned_for():

@@ -118,9 +118,39 @@ def test_the_joiner_decides_how_a_chunk_joins_the_plan():
     assert [played(timeline, t) for t in (250, 300, 350)] == [0, 1, None]
 
 
-def test_the_upcoming_targets_end_in_the_last_one(timeline):
-    assert timeline.upcoming(100, 2) is None
+def resuming():
+    return Timeline(2, STEP, make_joiner("naive", 2, []))
+
+
+def test_a_chunk_that_resumes_begins_where_the_arm_stands():
+    timeline = resuming()
+    verdict = timeline.commit(chunk(100), 220)
+    assert verdict.accepted and verdict.trimmed_steps == 0
+    assert [played(timeline, t) for t in (220, 250, 300, 350, 400)] == [0, 1, 2, 3, None]
+
+
+def test_only_the_steps_before_the_plan_ran_out_have_passed():
+    timeline = resuming()
+    timeline.commit(chunk(100), 100)  # plays until 300
+    verdict = timeline.commit(chunk(250, base=10.0), 410)  # one step played, then two still
+    assert verdict.trimmed_steps == 1
+    assert [played(timeline, t) for t in (410, 450, 500, 550)] == [11, 12, 13, None]
+
+
+def test_a_chunk_that_joins_a_running_plan_is_trimmed_by_the_clock():
+    timeline = resuming()
+    timeline.commit(chunk(100, steps=8), 100)
+    assert timeline.commit(chunk(200, base=10.0), 310).trimmed_steps == 2
+    assert played(timeline, 310) == 12
+
+
+def test_a_chunk_of_which_everything_has_passed_is_stale_even_for_an_arm_that_stands():
+    assert resuming().commit(chunk(100), 300).reason is CommitReason.STALE
+
+
+def test_the_upcoming_targets_end_with_the_plan(timeline):
+    assert timeline.upcoming(100, 2).shape == (0, 2)
     timeline.commit(chunk(100), 100)
-    assert timeline.upcoming(200, 3)[:, 0].tolist() == [2, 3, 3]
-    assert timeline.upcoming(9000, 1)[:, 0].tolist() == [3]
+    assert timeline.upcoming(200, 3)[:, 0].tolist() == [2, 3]
+    assert timeline.upcoming(9000, 1).shape == timeline.upcoming(50, 1).shape == (0, 2)
     assert timeline.upcoming(100, 0).shape == (0, 2)

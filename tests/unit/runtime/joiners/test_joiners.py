@@ -8,6 +8,7 @@ from moxin_vla.core.types import ActionChunk, Observation
 from moxin_vla.runtime.joiners import JOINERS, make_joiner
 from moxin_vla.runtime.joiners.decay_blend import decay_weights
 from moxin_vla.runtime.joiners.gated import Gated
+from moxin_vla.runtime.timeline import Timeline
 
 STEP, H, S, GRIPPER = 50, 8, 4, 2
 
@@ -94,9 +95,10 @@ def test_only_the_prefix_tells_the_policy_what_is_committed(name):
 
 
 def test_synchronous_plays_s_steps_from_where_the_chunk_arrives_and_no_more():
+    timeline = Timeline(3, STEP, make("synchronous"))
     new = ActionChunk(4 * STEP, STEP, np.arange(H)[:, None] * np.ones(3))
-    joined = make("synchronous").join(chunk(0, 0.0), new, 6 * STEP)
-    assert joined.actions[2:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert timeline.commit(new, 6 * STEP).trimmed_steps == 0
+    assert timeline.upcoming(6 * STEP, H)[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert make("synchronous").waits
 
 

@@ -131,7 +131,7 @@ class Workspace:
 class Safety:
     """What is refused rather than limited, and how long things may last.
 
-    The gripper is exempt from the first two: open and closed are far apart by design, and its own
+    How far the gripper jumps is not judged: open and closed are far apart by design, and its own
     limits shape the way between them.
 
     Attributes:

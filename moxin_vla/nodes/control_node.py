@@ -214,7 +214,7 @@ class ControlNode(ManagedNode):
             left_s = self._latched_s + wait_s - time.monotonic()
             if left_s > 0:
                 return f"refused: latched because {self._latched.value}; wait {left_s:.1f} s more"
-        if self.active and not self._embodiment.simulated and not self._loop.standing:
+        if self.active and not self._lockstep and not self._loop.standing:
             return "refused: the arm is moving; call ~/stop first"
         return ""
 

@@ -123,7 +123,7 @@ class Braking:
         kept = np.all(np.abs(speed[1:]) <= bounds.velocity * _SHRINK, axis=0)
         kept &= np.all(np.abs(force[1:]) <= bounds.acceleration * _SHRINK, axis=0)
         kept &= np.all(np.abs(np.diff(force, axis=0)) <= bounds.jerk * _SHRINK, axis=0)
-        if not np.all(kept[judged]):
+        if not bool(np.all(np.asarray(kept)[judged])):
             return False
         alpha, beta = (self._slope - self._lag - (self._kind == 3)), self._lag
         moves = alpha[:, None, None] * speed[1:] + beta[:, None, None] * force[1:]  # (R, n, D)

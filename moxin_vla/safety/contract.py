@@ -13,8 +13,8 @@ type Array = NDArray[np.float64]
 class ChunkContract:
     """Judges the steps of a chunk by themselves; keeps no state.
 
-    The gripper is exempt: it goes from open to closed in one step, and its own limits shape the
-    way between.
+    How far the gripper goes at once is not judged: it may go from open to closed in one step, and
+    its own limits shape the way between.
     """
 
     def __init__(self, embodiment: Embodiment) -> None:
@@ -38,7 +38,7 @@ class ChunkContract:
             ACCEPTED, START_JUMP or OUT_OF_CONTRACT.
         """
         keep = self._judged
-        if np.any(((steps < self._lower) | (steps > self._upper))[:, keep]):
+        if np.any((steps < self._lower) | (steps > self._upper)):
             return CommitReason.OUT_OF_CONTRACT
         if measured is not None:
             jump = np.abs(steps[0] - measured)[keep]

@@ -45,7 +45,7 @@ ROBOTS = [
     softened(1.5, 3.0, 15.0),
 ]
 # Ticks after which any chunk or operator below is over, and any pose has been reached.
-REST = 150
+REST = 300
 
 EXAMPLES = int(os.environ.get("MOXIN_VLA_EXAMPLES", "300"))
 SETTINGS = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
@@ -168,8 +168,10 @@ class Player:
         if self.last is None and usable:
             self.start = np.clip(proprio, LOWER, UPPER)
             self.path = [self.start]
+        refused = self.loop.status().rejected
         command = self.loop.tick(self.now_ns, proprio, time_ns)
         status = self.loop.status()
+        self.may_run &= status.rejected == refused  # a chunk from before the first pose
         self.reached[status.reason] += 1
         if not usable or (status.driver is Driver.POLICY and not self.may_run):
             assert status.mode is not ControlMode.RUNNING

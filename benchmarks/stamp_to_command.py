@@ -6,10 +6,11 @@ A camera process publishes two 640x480 cameras at 30 Hz and joint states at 100 
 policy_node plans from every image pair with a policy that costs next to nothing; control_node
 ticks at 100 Hz. The image's number travels in the joint angles, so each command says which image
 it stems from. In the same run LeRobot's asynchronous policy server gets the same images over gRPC
-from its own client's messages, with a tiny ACT, because it takes its own policy types only. Both
-sides are charged for everything but their policy's own time.
+from its own client's messages, as often. It takes its own policy types only, so it loads a tiny
+ACT; that answers zeros at once, because its real answer takes most of a second here and would
+leave a dozen samples. Both sides are charged for everything but their policy's own time.
 
-The second half needs grpcio (pip install grpcio) and the extra `data`; without it, it is left out.
+The second half needs `pip install grpcio protobuf` and the extra `data`; without, it is left out.
 """
 
 import argparse
@@ -176,7 +177,8 @@ def measure_ours(seconds: float, folder: Path) -> dict[str, object]:
         over.set()
         source.join(timeout=30)
     inference = float(status.get("inference p50 ms", "nan"))
-    seen = [n for n, stamp in stamps.items() if stamp in chunks]
+    first = min(commands, default=0)  # commands may be discovered seconds later than chunks
+    seen = [n for n, stamp in stamps.items() if stamp in chunks and n >= first]
     counted = [n for n in seen[_WARM_UP:] if n in commands]
     window = range(min(seen[_WARM_UP:], default=0), max(seen, default=0) + 1)
     received = np.array([(chunks[stamps[n]] - stamps[n]) / 1e6 for n in counted])
@@ -189,11 +191,16 @@ def measure_ours(seconds: float, folder: Path) -> dict[str, object]:
         "inference": inference,
         "published": len(window),
         "planned": sum(n in commands or stamps[n] in chunks for n in window if n in stamps),
+        "commanded": len(counted),
     }
 
 
-def serve_lerobot(checkpoint: str, port: int, times: Queue) -> None:
-    """Run LeRobot's policy server in this process, noting its policy's own time."""
+def serve_lerobot(folder: Path, port: int, times: Queue) -> None:
+    """Run LeRobot's policy server in this process, noting its policy's own time.
+
+    It writes `logs/` where it stands, so it stands in `folder`.
+    """
+    os.chdir(folder)
     import logging
     from concurrent import futures
 
@@ -209,7 +216,8 @@ def serve_lerobot(checkpoint: str, port: int, times: Queue) -> None:
     class Timed(PolicyServer):
         def _get_action_chunk(self, observation: dict) -> torch.Tensor:
             started = time.perf_counter()
-            chunk = super()._get_action_chunk(observation)
+            config = self.policy.config
+            chunk = torch.zeros(1, config.chunk_size, config.action_feature.shape[0])
             times.put(1e3 * (time.perf_counter() - started))
             return chunk
 
@@ -263,9 +271,7 @@ def measure_lerobot(seconds: float, folder: Path) -> tuple[np.ndarray, float]:
     checkpoint, port = write_act(folder / "act", joints), 20000 + os.getpid() % 20000
     context = multiprocessing.get_context("spawn")
     times = context.Queue()
-    server = context.Process(
-        target=serve_lerobot, args=(str(checkpoint), port, times), daemon=True
-    )
+    server = context.Process(target=serve_lerobot, args=(folder, port, times), daemon=True)
     server.start()
     features = {"observation.state": {"dtype": "float32", "shape": (6,), "names": joints}}
     for name in ("front", "wrist"):
@@ -281,8 +287,11 @@ def measure_lerobot(seconds: float, folder: Path) -> tuple[np.ndarray, float]:
             stub.Ready(services_pb2.Empty(), timeout=60, wait_for_ready=True)
             told = RemotePolicyConfig("act", str(checkpoint), features, 16, "cpu")
             stub.SendPolicyInstructions(services_pb2.PolicySetup(data=pickle.dumps(told)))
-            deadline, step = time.monotonic() + seconds, 0
+            due, step = time.monotonic(), 0
+            deadline = due + seconds
             while time.monotonic() < deadline:
+                time.sleep(max(0.0, due - time.monotonic()))
+                due = max(due, time.monotonic() - 1 / CAMERA_HZ) + 1 / CAMERA_HZ
                 raw = {"front": pictures[step % 4], "wrist": pictures[step % 4], "task": "hold"}
                 raw |= {name: float(step) for name in joints}
                 captured = time.time()
@@ -302,7 +311,7 @@ def measure_lerobot(seconds: float, folder: Path) -> tuple[np.ndarray, float]:
     finally:
         server.terminate()
         server.join(timeout=10)
-    return np.array(overheads[3:]), float(np.median(inferences[3:]))
+    return np.array(overheads[_WARM_UP:]), float(np.median(inferences[_WARM_UP:]))
 
 
 def main() -> None:
@@ -332,9 +341,14 @@ def main() -> None:
     console.print(table)
     console.print(
         f"policy's own time, not counted: ours {ours['inference']:.2f} ms, "
-        f"LeRobot's tiny ACT {inference:.1f} ms"
+        f"LeRobot's {inference:.2f} ms; samples: ours {len(ours['chunk'])}, "
+        f"LeRobot's {0 if theirs is None else len(theirs)}\n"
+        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
-    console.print(f"image pairs published {ours['published']}, planned from {ours['planned']}")
+    console.print(
+        f"image pairs published {ours['published']}, planned from {ours['planned']}, in a command "
+        f"{ours['commanded']} (the rest was overtaken by the next image's chunk before a tick)"
+    )
     if theirs is not None:
         ratio = np.median(ours["chunk"]) / np.median(theirs)
         console.print(f"stamp to chunk, ours / LeRobot: {ratio:.2f}")

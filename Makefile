@@ -7,7 +7,7 @@ EXTRAS := ros,sim,policy,data,dev
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test unit lint format doctor bench nano clean
+.PHONY: setup demo test unit lint format nightly doctor bench nano clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,11 @@ unit: export OMP_NUM_THREADS = 1
 unit: $(STAMP)
 	$(BIN)/python -m pytest -q tests/unit
 
+# What takes too long for every change: new random histories by the thousand.
+nightly: export OMP_NUM_THREADS = 1
+nightly: $(STAMP)
+	MOXIN_VLA_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/property --durations=5
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,6 +51,8 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/policy_latency.py
+	$(BIN)/python benchmarks/control_tick.py
+	$(BIN)/python benchmarks/stamp_to_command.py
 
 # Makes moxin-nano from nothing, or goes on where the last call stopped; hours on two cores.
 nano: $(STAMP)

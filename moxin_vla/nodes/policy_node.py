@@ -88,6 +88,7 @@ class PolicyNode(ManagedNode):
         cameras = self._spec.cameras or self._embodiment.camera_names
         self._assembler = ObservationAssembler(self._embodiment, cameras)
         self._planner, self._most_steps = self._make_planner(values)
+        self._lockstep = values.lossless
         self._landing: tuple[ActionChunk | None] | None = None  # published, not visible yet
         self._cutoff = Cutoff((*cameras, _JOINTS))
         self._wake = self.create_guard_condition(self._publish_results)
@@ -202,7 +203,8 @@ class PolicyNode(ManagedNode):
         if not self._instruction:
             self.get_logger().info("no instruction yet: no plans", once=True)
             return
-        observation = self._assembler.newest(self._instruction)
+        clock_ns = None if self._lockstep else self._now_ns()
+        observation = self._assembler.newest(self._instruction, clock_ns)
         self._waiting = self._assembler.reason
         if observation is None or not self._planner.requests.due(observation.time_ns):
             return

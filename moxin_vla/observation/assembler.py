@@ -9,8 +9,9 @@ from moxin_vla.core.clock import NS_PER_S, seconds_to_ns
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import ObservationError, listed
 from moxin_vla.core.types import Observation, checked_instruction, frozen_array
-from moxin_vla.observation.align import Gap, align
+from moxin_vla.observation.align import Aligned, Gap, align
 from moxin_vla.observation.buffer import StampedBuffer
+from moxin_vla.observation.frozen import FrozenCamera
 from moxin_vla.observation.images import resized
 from moxin_vla.observation.joints import JointLookup
 
@@ -44,6 +45,8 @@ class ObservationAssembler:
         self._lookup = JointLookup(embodiment.joint_names)
         self._images = {name: StampedBuffer[NDArray[np.uint8]](_IMAGE_DEPTH) for name in names}
         self._joints = StampedBuffer[NDArray[np.float64]](_JOINT_DEPTH)
+        max_frozen_s = embodiment.watchdog.camera_max_age_s
+        self._watched = {name: FrozenCamera(max_frozen_s) for name in names}
         self._reason = ""
 
     @property
@@ -93,7 +96,8 @@ class ObservationAssembler:
 
         Args:
             instruction: What the operator asked for.
-            now_ns: Control clock, in [ns]; if given, images older than allowed are refused.
+            now_ns: Control clock, in [ns]; if given, images older than allowed are refused, as
+                those of a frozen camera always are.
 
         Raises:
             InstructionError: The instruction is empty.
@@ -103,18 +107,35 @@ class ObservationAssembler:
         if isinstance(found, Gap):
             self._reason = found.reason
             return None
-        if now_ns is not None and now_ns - found.time_ns > self._camera_max_age_ns:
-            age_s, allowed_s = (
-                ns / NS_PER_S for ns in (now_ns - found.time_ns, self._camera_max_age_ns)
-            )
-            self._reason = f"images are stale: {age_s:.3f} s old, allowed {allowed_s:.3f} s"
+        self._reason = self._stale(found, now_ns) or self._frozen(found)
+        if self._reason:
             return None
-        self._reason = ""
         return Observation(found.time_ns, found.images, found.proprio, instruction)
+
+    def _stale(self, found: Aligned, now_ns: int | None) -> str:
+        """Say that the images are too old; empty if they are not, or no clock is given."""
+        if now_ns is None or now_ns - found.time_ns <= self._camera_max_age_ns:
+            return ""
+        ages_ns = (now_ns - found.time_ns, self._camera_max_age_ns)
+        age_s, allowed_s = (ns / NS_PER_S for ns in ages_ns)
+        return f"images are stale: {age_s:.3f} s old, allowed {allowed_s:.3f} s"
+
+    def _frozen(self, found: Aligned) -> str:
+        """Say which cameras show the same while the arm moves; empty if none does."""
+        looks = [
+            name
+            for name, image in found.images.items()
+            if self._watched[name].frozen(found.time_ns, image, found.proprio)
+        ]
+        if not looks:
+            return ""
+        return f"frozen: the arm moves, the pixels don't, from {listed(looks)}"
 
     def reset(self) -> None:
         """Forget every image and joint state, as at the start of an episode."""
         for buffer in self._images.values():
             buffer.reset()
+        for camera in self._watched.values():
+            camera.reset()
         self._joints.reset()
         self._reason = ""

@@ -120,10 +120,10 @@ class Braking:
         history = np.concatenate([sent[::-1], steps])
         speed = np.diff(history, axis=0)[1:]  # (n + 1, D)
         force = np.diff(history, n=2, axis=0)
-        kept = np.all(np.abs(speed[1:]) <= bounds.velocity * _SHRINK, axis=0)
-        kept &= np.all(np.abs(force[1:]) <= bounds.acceleration * _SHRINK, axis=0)
-        kept &= np.all(np.abs(np.diff(force, axis=0)) <= bounds.jerk * _SHRINK, axis=0)
-        if not bool(np.all(np.asarray(kept)[judged])):
+        kept = np.less_equal(np.abs(speed[1:]), bounds.velocity * _SHRINK)  # (n, D)
+        kept &= np.abs(force[1:]) <= bounds.acceleration * _SHRINK
+        kept &= np.abs(np.diff(force, axis=0)) <= bounds.jerk * _SHRINK
+        if not np.all(kept[:, judged]):
             return False
         alpha, beta = (self._slope - self._lag - (self._kind == 3)), self._lag
         moves = alpha[:, None, None] * speed[1:] + beta[:, None, None] * force[1:]  # (R, n, D)
@@ -132,7 +132,7 @@ class Braking:
         at = steps + moves
         inside = (at >= bounds.lower) & (at <= bounds.upper)
         good = np.where(self._is_position[:, None], inside, within)
-        stoppable = np.logical_and.reduceat(good, self._starts).any(axis=0)  # (n, D)
+        stoppable = np.any(np.logical_and.reduceat(good, self._starts), axis=0)  # (n, D)
         return bool(np.all(stoppable[:, judged]))
 
     def stop(self, sent: Array, position: Array, lengths: NDArray[np.intp]) -> Array:

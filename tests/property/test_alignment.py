@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from examples import SETTINGS
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moxin_vla.core.embodiment import load_embodiment
@@ -14,7 +15,6 @@ MS = 1_000_000
 TOLERANCE_MS = ROBOT.step_ns // 2 // MS
 PROPRIO_MS = round(ROBOT.watchdog.proprio_max_age_s * 1e3)
 
-SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 arrivals = st.lists(
     st.tuples(st.sampled_from([*ROBOT.camera_names, "joints"]), st.integers(0, 600)), max_size=30
 )

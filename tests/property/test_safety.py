@@ -1,11 +1,11 @@
 """From every command on there is a way to standstill that breaks no limit, and it is taken."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from examples import FEWER
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moxin_vla.core.embodiment import load_embodiment
@@ -16,12 +16,6 @@ ROBOT = load_embodiment(Path(__file__).parents[2] / "config" / "embodiments" / "
 LOWER, UPPER = ROBOT.position_lower, ROBOT.position_upper
 TOLERANCE = 1e-9
 ARM = np.arange(ROBOT.dof) != ROBOT.gripper_index
-SETTINGS = settings(
-    max_examples=max(1, int(os.environ.get("MOXIN_VLA_EXAMPLES", "300")) // 3),
-    deadline=None,
-    derandomize=True,
-    database=None,
-)
 
 
 def limited_robot(velocity, acceleration, jerk, rate_hz, tolerance_rad):
@@ -69,7 +63,7 @@ def wander(limits, rng, ticks, robot):
     return path
 
 
-@SETTINGS
+@FEWER
 @given(robots, seeds, st.integers(0, 60))
 def test_the_way_to_standstill_is_within_the_limits_from_everywhere(robot, seed, ticks):
     limits = JointLimits(robot)
@@ -83,7 +77,7 @@ def test_the_way_to_standstill_is_within_the_limits_from_everywhere(robot, seed,
     assert_within(path, robot)
 
 
-@SETTINGS
+@FEWER
 @given(robots, seeds, st.integers(1, 30))
 def test_a_plan_is_played_as_it_was_reviewed_and_can_be_stopped_at_every_step(robot, seed, ticks):
     rng = np.random.default_rng(seed)

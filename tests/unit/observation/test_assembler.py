@@ -143,3 +143,16 @@ def test_a_clock_set_back_gives_the_new_moment(assembler):
     put_all(assembler, 100 * STEP, value=1)
     put_all(assembler, STEP, value=2)
     assert assembler.newest(TASK).time_ns == STEP
+
+
+def test_a_frozen_camera_is_refused_and_named(assembler):
+    def look(tick, front):
+        assembler.put_joints(tick * STEP, ROBOT.joint_names, np.full(6, 0.01 * tick))
+        assembler.put_image("front", tick * STEP, pixels(front))
+        assembler.put_image("wrist", tick * STEP, pixels(tick))
+        return assembler.newest(TASK)
+
+    seen = [look(tick, 7) is not None for tick in range(25)]
+    assert seen == [True] * 21 + [False] * 4, "one second of 20 Hz is put up with"
+    assert assembler.reason == "frozen: the arm moves, the pixels don't, from front"
+    assert look(25, 8) is not None, "it ends with the first new picture"

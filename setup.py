@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 SHIPPED = ("launch", "config", "checkpoints")  # go to share/moxin_vla in the same folders
 
 EXTRAS = {
-    "sim": ["mujoco>=3.9", "so101-nexus>=0.10", "trimesh", "gymnasium>=1.0"],
+    "sim": ["mujoco>=3.9", "so101-nexus>=0.10", "trimesh", "gymnasium>=1.0", "mink>=1.3"],
     "policy": ["torch>=2.7", "safetensors", "tokenizers"],
     "ros": [
         "ros-rclpy[fastrtps]",
@@ -85,6 +85,7 @@ setup(
             "policy_node = moxin_vla.nodes.policy_node:main",
             "control_node = moxin_vla.nodes.control_node:main",
             "vlm_node = moxin_vla.nodes.vlm_node:main",
+            "teleop_node = moxin_vla.nodes.teleop_node:main",
         ]
     },
 )

@@ -55,6 +55,11 @@ ARGUMENTS = (
         default_value="",
         description="vision-language model that answers questions beside the policy",
     ),
+    DeclareLaunchArgument(
+        "teleop",
+        default_value="",
+        description="what an operator drives with: gamepad, joy, lerobot:TYPE or autopilot",
+    ),
 )
 
 
@@ -90,6 +95,7 @@ def _start(context: LaunchContext) -> list[Action]:
         device=value["device"],
         self_test=value["self_test"] == "true",
         vlm=value["vlm"],
+        teleop=value["teleop"],
     )
     declarations = declare_system(config)
     return [*map(_node, declarations), _activate(declarations)]

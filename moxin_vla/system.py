@@ -29,9 +29,12 @@ class SystemConfig:
         dry_run: On a real robot, publish commands on `~/dry_run` instead of `~/command`.
         device: Torch device of the policy.
         self_test: False to let a policy act that was not tested at start-up.
+        teleop: Device an operator drives with, as `make_device` names it; empty for none. The
+            `autopilot` needs the simulator, `keyboard` a terminal (see `moxin-vla teleop`).
         vlm: A vision-language model that answers questions beside the policy; empty for none.
         domain_id: A ROS domain of its own on this machine; None keeps the user's.
         simulation_parameters: More parameters of sim_node, such as `family` and `seed`.
+        teleop_parameters: More parameters of teleop_node, such as `options` and `mode`.
     """
 
     embodiment: Path
@@ -45,14 +48,18 @@ class SystemConfig:
     device: str = "cpu"
     self_test: bool = True
     vlm: str = ""
+    teleop: str = ""
     domain_id: int | None = None
     simulation_parameters: dict[str, Any] = field(default_factory=dict)
+    teleop_parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise MoxinVlaError(f"Unknown mode '{self.mode}'. Choose from: {listed(MODES)}")
         if self.mode == "lockstep" and not self.simulation:
             raise MoxinVlaError("A robot does not wait: lockstep needs the simulator.")
+        if self.teleop == "autopilot" and not self.simulation:
+            raise MoxinVlaError("The autopilot is the simulator's expert: it needs the simulator.")
         if self.mode == "realtime" and self.delay != NO_DELAY.name:
             raise MoxinVlaError(
                 f"In realtime inference takes the time it takes; a delay of {self.delay} can be "
@@ -94,6 +101,7 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
                 **shared,
                 "lockstep": lockstep,
                 "dry_run": config.dry_run,
+                "await_operator": lockstep and bool(config.teleop),
             },
             managed=True,
         ),
@@ -109,6 +117,15 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
             managed=True,
         ),
     ]
+    if config.teleop:
+        operator = {
+            "embodiment": embodiment,
+            "device": config.teleop,
+            "lockstep": lockstep,
+            "use_sim_time": config.simulation,
+            **config.teleop_parameters,
+        }
+        nodes.append(NodeDeclaration("teleop_node", operator, managed=True))
     if config.vlm:
         asked = {"embodiment": embodiment, "vlm": _absolute(config.vlm), "device": config.device}
         nodes.append(NodeDeclaration("vlm_node", asked, managed=True))
@@ -116,6 +133,7 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
         simulation = {
             "embodiment": embodiment,
             "mode": config.mode,
+            "expert": config.teleop == "autopilot",
             **config.simulation_parameters,
         }
         nodes.insert(0, NodeDeclaration("sim_node", simulation, managed=False))

@@ -24,18 +24,28 @@ class Tabletop:
     """The SO-101 at a table with cubes and a bowl. One thread drives it; rendering starts on first
     use.
 
+    Args:
+        embodiment: The robot; must be this one.
+        stock_visuals: Keep the full-resolution visual meshes.
+        fast_rendering: Render without shadows and reflections.
+        horizon: Control steps of an episode; None for those of its task family.
+
     Raises:
         EmbodimentError: The embodiment's joints or cameras are not this robot's.
     """
 
     def __init__(
-        self, embodiment: Embodiment, stock_visuals: bool = False, fast_rendering: bool = True
+        self,
+        embodiment: Embodiment,
+        stock_visuals: bool = False,
+        fast_rendering: bool = True,
+        horizon: int | None = None,
     ) -> None:
         _check(embodiment)
         self.embodiment = embodiment
         self.model = tabletop.build(stock_visuals)
         self.data = mujoco.MjData(self.model)
-        self._fast_rendering = fast_rendering
+        self._fast_rendering, self._horizon = fast_rendering, horizon
         self._renderer: Renderer | None = None
         self._substeps = round(1.0 / embodiment.control_rate_hz / tabletop.PHYSICS_STEP_S)
         self._joints = len(so101.JOINT_NAMES)
@@ -161,7 +171,8 @@ class Tabletop:
 
     def status(self) -> EpisodeStatus:
         """Return how the running episode stands."""
-        return EpisodeStatus(self._step, self._task.horizon, self._success, self._failure)
+        horizon = self._horizon or self._task.horizon
+        return EpisodeStatus(self._step, horizon, self._success, self._failure)
 
     def close(self) -> None:
         """Free the renderer. Idempotent."""

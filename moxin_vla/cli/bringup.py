@@ -38,6 +38,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--vlm", default="", help="vision-language model that answers questions beside the policy"
     )
     parser.add_argument(
+        "--teleop",
+        default="",
+        metavar="DEVICE",
+        help="let an operator drive: gamepad, joy, lerobot:TYPE or autopilot; "
+        "for the keyboard use `moxin-vla teleop`",
+    )
+    parser.add_argument(
         "--family", default="pick", help="first simulated episode (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="its seed (default %(default)s)")
@@ -59,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         self_test=not args.no_self_test,
         vlm=args.vlm,
+        teleop=args.teleop,
         simulation_parameters={"family": args.family, "seed": args.seed}
         if not args.no_sim
         else {},

@@ -5,8 +5,9 @@ for which a plan is due it waits, without blocking the executor, for the chunk m
 state, and after `chunk_wait_s` goes on without, holding once the old chunk has run out. With an
 injected delay the chunk that has come is kept until it becomes visible, d ticks later.
 
-An operator on /teleop_node/command beats the policy. `~/stop` works in every lifecycle state and
-lasts until `~/reset`; deactivation brakes to standstill before the node falls silent.
+An operator on /teleop_node/command beats the policy; with `await_operator` a tick in lockstep
+waits for his word, too. `~/stop` works in every lifecycle state and lasts until `~/reset`;
+deactivation brakes to standstill before the node falls silent.
 """
 
 import sys
@@ -42,6 +43,7 @@ from moxin_vla.runtime.delay import NO_DELAY, parse_delay
 from moxin_vla.runtime.faults import FAULTS
 from moxin_vla.runtime.joiners import DEFAULT_JOINER, JOINERS, make_joiner
 from moxin_vla.runtime.loop import ControlLoop
+from moxin_vla.runtime.operator_inbox import OperatorInbox
 from moxin_vla.runtime.requests import Requests
 from moxin_vla.runtime.status import LoopStatus
 from moxin_vla.safety.limits import JointLimits
@@ -71,6 +73,9 @@ class ControlParameters:
     )
     chunk_wait_s: float = parameter(
         10.0, "lockstep: longest wait for a due plan, in [s]", bounds=(0.0, 3600.0)
+    )
+    await_operator: bool = parameter(
+        False, "lockstep: wait at every tick for teleop_node's word, too"
     )
     command_type: str = parameter(
         "joint_trajectory", f"message type of commands: {' or '.join(_COMMAND_TYPES)}"
@@ -106,6 +111,8 @@ class ControlNode(ManagedNode):
         self._loop = ControlLoop(self._embodiment, JointLimits(self._embodiment), joiner)
         self._requests = Requests(joiner, s, step_ns, parse_delay(values.delay, step_ns))
         self._early: list[ActionChunk] = []  # lockstep: arrived, but not visible yet
+        self._await_operator = values.lockstep and values.await_operator
+        self._operator = OperatorInbox[JointTrajectory]()
         self._lookup = JointLookup(self._embodiment.joint_names)
         self._cutoff, self._arrivals = Cutoff([_JOINTS]), Arrivals()
         self._proprio, self._proprio_ns = None, None
@@ -179,6 +186,7 @@ class ControlNode(ManagedNode):
         self._requests.reset()
         self._hearing.reset()
         self._early = []
+        self._operator.reset()
         self._proprio, self._proprio_ns = None, None
         self._waiting_since_s, self._sent = None, None
         self.publish_status()
@@ -245,6 +253,15 @@ class ControlNode(ManagedNode):
         if not self.active:
             return
         self._arrivals.note("operator")
+        if not self._await_operator:
+            self._obey(message)
+            return
+        self._operator.put(time_to_ns(message.header.stamp), message)
+        if self._waiting_since_s is not None and self._proprio_ns is not None:
+            self._tick_lockstep(self._proprio_ns)
+
+    def _obey(self, message: JointTrajectory) -> None:
+        """Do what the operator says."""
         if not message.points:
             self._control.release()
             return
@@ -309,6 +326,11 @@ class ControlNode(ManagedNode):
     def _tick_lockstep(self, time_ns: int) -> None:
         """Tick, or begin to wait if a plan from the state at `time_ns` is due."""
         requests = self._requests
+        if self._await_operator and not self._operator.heard(time_ns):
+            self._waiting_since_s = self._waiting_since_s or time.monotonic()
+            return
+        if (word := self._operator.take(time_ns)) is not None:
+            self._obey(word)
         while requests.due(time_ns) or requests.asked_ns is not None:
             if requests.asked_ns is None:
                 requests.ask(time_ns)  # as policy_node does
@@ -338,8 +360,13 @@ class ControlNode(ManagedNode):
             return
         assert self._proprio_ns is not None
         self._waits_over += 1
-        self.get_logger().warning(f"no action chunk within {self._wait_s:g} s")
-        self._requests.land(self._proprio_ns)
+        if self._await_operator and not self._operator.heard(self._proprio_ns):
+            self.get_logger().warning(f"no word from teleop_node within {self._wait_s:g} s")
+            self._operator.give_up(self._proprio_ns)
+            self._waiting_since_s = None
+        else:
+            self.get_logger().warning(f"no action chunk within {self._wait_s:g} s")
+            self._requests.land(self._proprio_ns)
         self._tick_lockstep(self._proprio_ns)
 
     def _tick_realtime(self) -> None:

@@ -124,6 +124,20 @@ def command_message(command: Command, joints: Sequence[str]) -> JointTrajectory:
     return message
 
 
+def target_message(
+    time_ns: int,
+    joints: Sequence[str],
+    positions: NDArray[np.float64] | None,
+    frame_id: str = "",
+) -> JointTrajectory:
+    """Wrap what somebody wants at a tick: one point (D,), in [rad]; no point for nothing."""
+    message = JointTrajectory(joint_names=list(joints))
+    message.header.stamp, message.header.frame_id = ns_to_time(time_ns), frame_id
+    if positions is not None:
+        message.points.append(JointTrajectoryPoint(positions=array("d", positions)))
+    return message
+
+
 def forward_command_message(command: Command) -> Float64MultiArray:
     """Wrap a command for a ros2_control forward controller: bare positions, embodiment order."""
     return Float64MultiArray(data=array("d", command.positions))

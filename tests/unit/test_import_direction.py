@@ -20,7 +20,8 @@ ONLY_UNDER = {
     "mujoco": ("sim",),
     "gymnasium": ("sim",),
     "trimesh": ("sim",),
-    "lerobot": ("recording", "policy"),
+    "mink": ("sim",),
+    "lerobot": ("recording", "policy", "teleop"),
 }
 # The commands import a heavy package only inside functions, after the arguments are read.
 LAZY = {"torch": ("cli",), "rclpy": ("cli",)}

@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Sequence
 
 import moxin_vla
-from moxin_vla.cli import ask, bringup, convert, demo, doctor, evaluate, inspect, nano
+from moxin_vla.cli import ask, bringup, convert, demo, doctor, evaluate, inspect, nano, teleop
 from moxin_vla.core.errors import MoxinVlaError
 
-_VERBS = (demo, evaluate, bringup, inspect, convert, ask, nano, doctor)
+_VERBS = (demo, evaluate, bringup, teleop, inspect, convert, ask, nano, doctor)
 # What a verb may find missing, and the extra that brings it.
 _EXTRA_OF = {
-    **dict.fromkeys(("mujoco", "so101_nexus", "gymnasium", "trimesh"), "sim"),
+    **dict.fromkeys(("mujoco", "so101_nexus", "gymnasium", "trimesh", "mink"), "sim"),
     **dict.fromkeys(("torch", "safetensors", "tokenizers"), "policy"),
     **dict.fromkeys(("rclpy", "sensor_msgs", "trajectory_msgs", "std_srvs"), "ros"),
     **dict.fromkeys(("diagnostic_msgs", "rosgraph_msgs", "lifecycle_msgs"), "ros"),

@@ -8,6 +8,7 @@ can wait for it: a target, or no points.
 
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +87,7 @@ class TeleopNode(ManagedNode):
         super().__init__("teleop_node", TeleopParameters)
         self._device: TeleopDevice | None = None
         self._event_keys: EventKeys | None = None
-        self.quit = False  # the operator wants to end
+        self._events: deque[OperatorEvent] = deque(maxlen=16)  # for who owns the node
 
     def setup(self) -> None:
         """Load the robot, open the device, and find out what it can move."""
@@ -134,7 +135,10 @@ class TeleopNode(ManagedNode):
         self._device = self._event_keys = None
 
     def destroy_node(self) -> None:
-        """Leave the terminal as it was, however the node ends."""
+        """Give control back and leave the terminal as it was, however the node ends."""
+        if self.active and self.context.ok():
+            self.halt()
+        self.active = False
         self.teardown()
         super().destroy_node()
 
@@ -273,7 +277,9 @@ class TeleopNode(ManagedNode):
         self._trouble, self._held = "", wanted.held
         for event in wanted.events:
             self._recorder.forward(event)
-            self.quit |= event is OperatorEvent.QUIT
+            self._events.append(event)
+            if event is OperatorEvent.QUIT:
+                raise KeyboardInterrupt  # Ctrl-C, of a terminal that sends it as a key
         operated = self._control.get("driver") == "operator"
         step = self._drive.update(wanted, Arm(self._proprio, self._sent, operated))
         self._timings.end()
@@ -296,6 +302,12 @@ class TeleopNode(ManagedNode):
     def _refuse(self, reason: str) -> None:
         self._refused += 1
         self.get_logger().error(reason, throttle_duration_sec=1.0)
+
+    def take_events(self) -> tuple[OperatorEvent, ...]:
+        """Return the last events, once."""
+        events = tuple(self._events)
+        self._events.clear()
+        return events
 
     def measure(self) -> None:
         """Renew the rates of what arrives."""

@@ -178,6 +178,7 @@ class ControlNode(ManagedNode):
         self._control.reset(self._cutoff.after_ns)
         self._requests.reset()
         self._hearing.reset()
+        self._commanders.forget()
         self._early = []
         self._proprio, self._proprio_ns = None, None
         self._waiting_since_s, self._sent = None, None
@@ -237,7 +238,7 @@ class ControlNode(ManagedNode):
             return
         self._commanders.look()
         if self._commanders.foreign and self._control.latched is HoldReason.NONE:
-            self._commanders.foreign = 0
+            self._commanders.forget()
             self._control.fault(HoldReason.SECOND_COMMANDER)
 
     def _on_teleop(self, message: JointTrajectory) -> None:

@@ -1,23 +1,21 @@
 """Joint limits: what no command may exceed, whatever the policy asks for."""
 
 import copy
-import warnings
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moxin_vla.core.clock import NS_PER_S
-from moxin_vla.core.embodiment import Embodiment, Workspace
+from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.protocols import Limited, Review
 from moxin_vla.core.types import CommitReason, frozen_array
 from moxin_vla.safety.braking import Bounds, Braking, Reach
 from moxin_vla.safety.contract import ChunkContract, judged_joints
+from moxin_vla.safety.kinematics import forward_kinematics
 from moxin_vla.safety.path import Path
 from moxin_vla.safety.watchdog import StalenessWatchdog
 
 type Array = NDArray[np.float64]
-type Kinematics = Callable[[Array], Array]  # (D,) in [rad] -> (3,) in [m]
 
 _SLOW_SPEED, _ROUNDING_RAD = 0.5, 1e-9
 _SPEEDS = (1.0, 0.5, 0.25)  # at which a chunk is tried, as a share of what it asks for
@@ -37,11 +35,9 @@ class JointLimits:
 
     Args:
         embodiment: Limits, workspace, allowed ages.
-        kinematics: Joint positions -> position of the end effector in the base frame, in [m];
-            without it a declared workspace cannot be held, which is warned of once.
     """
 
-    def __init__(self, embodiment: Embodiment, kinematics: Kinematics | None = None) -> None:
+    def __init__(self, embodiment: Embodiment) -> None:
         self._dof = embodiment.dof
         self._bounds = bounds_of(embodiment)
         self._braking = Braking(self._bounds)
@@ -50,8 +46,9 @@ class JointLimits:
         self._young = StalenessWatchdog(allowed_s / 2)
         self._contract, self._judged = ChunkContract(embodiment), judged_joints(embodiment)
         self._path_tolerance_rad = embodiment.safety.path_tolerance_rad
-        self._kinematics = kinematics
-        self._workspace = _usable_workspace(embodiment, kinematics)
+        box = embodiment.safety.workspace
+        self._kinematics = forward_kinematics(embodiment)
+        self._workspace = box and (frozen_array(box.lower), frozen_array(box.upper))
         self.reset()
 
     @property
@@ -219,7 +216,7 @@ class JointLimits:
         if self._workspace is None or self._kinematics is None:
             return True
         lower, upper = self._workspace
-        visited = np.stack([self._kinematics(q) for q in (at, positions, *_distinct(stop))])
+        visited = self._kinematics(np.stack([at, positions, *_distinct(stop)]))  # (n, 3)
         outside = np.maximum(lower - visited, visited - upper).clip(0.0)  # (n, 3)
         return bool(np.all(outside[1:] <= outside[0]))
 
@@ -270,19 +267,3 @@ def _distinct(stop: Array) -> Array:
     """Return a stop without the repetitions at its end, (n, D)."""
     moves = np.flatnonzero(np.any(stop != stop[-1:], axis=1))
     return stop[: int(moves[-1]) + 2] if len(moves) else stop[-1:]
-
-
-def _usable_workspace(
-    embodiment: Embodiment, kinematics: Kinematics | None
-) -> tuple[Array, Array] | None:
-    box: Workspace | None = embodiment.safety.workspace
-    if box is None:
-        return None
-    if kinematics is None:
-        warnings.warn(
-            f"Embodiment '{embodiment.name}' declares a workspace, but nothing gives the end "
-            "effector's position here: the workspace is not held.",
-            stacklevel=3,
-        )
-        return None
-    return frozen_array(box.lower), frozen_array(box.upper)

@@ -25,7 +25,7 @@ def limited_robot(velocity, acceleration, jerk, rate_hz, tolerance_rad):
         )
         for joint in ROBOT.joints
     )
-    safety = dataclasses.replace(ROBOT.safety, path_tolerance_rad=tolerance_rad)
+    safety = dataclasses.replace(ROBOT.safety, path_tolerance_rad=tolerance_rad, workspace=None)
     return dataclasses.replace(ROBOT, joints=joints, control_rate_hz=rate_hz, safety=safety)
 
 

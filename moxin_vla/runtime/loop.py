@@ -167,7 +167,8 @@ class ControlLoop:
         if target is not None and self._reason is HoldReason.NONE:
             assert proprio_time_ns is not None
             speed = self._speed * self._safety.speed(proprio_time_ns, now_ns)
-            if limited := self._safety.limit(target, self._measured, speed):
+            ahead = self._ahead(now_ns)
+            if limited := self._safety.limit(target, self._measured, speed, ahead):
                 self._settled = False
                 return self._command(now_ns, limited)
             self._counters.not_finite += 1
@@ -263,6 +264,12 @@ class ControlLoop:
             return self._handover.target
         action = self._timeline.sample(now_ns)
         return None if action is None else action.positions
+
+    def _ahead(self, now_ns: int) -> NDArray[np.float64] | None:
+        """Return the policy's targets after the present one, (n, D) in [rad]."""
+        if self._handover.driver is Driver.OPERATOR:
+            return None
+        return self._timeline.upcoming(now_ns, self._timeline.steps_left(now_ns))[1:]
 
     def _reason_to_hold(self, target: NDArray[np.float64] | None, fresh: bool) -> HoldReason:
         """Return the weightiest reason to stand still; NONE to go to `target`."""

@@ -50,6 +50,10 @@ class Reach:
     lower: Array
     upper: Array
 
+    def allows(self, position: Array) -> bool:
+        """Return whether a next position, (D,), is within reach of every joint."""
+        return bool(np.all(np.any((position >= self.lower) & (position <= self.upper), axis=0)))
+
     def box(self) -> tuple[Array, Array]:
         """Return the smallest and the largest next position, (D,) each; NaN where none is."""
         some = self.lower <= self.upper
@@ -82,21 +86,30 @@ class Braking:
         speed, force, jerk = bounds.velocity, bounds.acceleration, bounds.jerk
         self._size = np.stack([jerk, force, speed])[np.minimum(self._kind, 2)] * _SHRINK  # (R, D)
         self._is_position = (self._kind == 3)[:, None]
+        ticks = [np.tile(np.arange(1, n + 1), 4) for n in self._lengths]
+        self._tick = np.concatenate(ticks)  # (R,) after the next step
 
     @property
     def longest(self) -> int:
         """Ticks of the longest stop in the ladder."""
         return self._lengths[-1]
 
-    def reach(self, sent: Array) -> Reach:
+    def reach(self, sent: Array, plan: Array | None = None) -> Reach:
         """Return which next positions keep every limit and can be stopped from.
 
         Args:
             sent: The last three positions, newest first, shape (3, D), in [rad].
+            plan: If given, the stop must not go beyond it either: the targets of the ticks to
+                come, the next first, shape (n, D) with n >= 1, inside the position limits.
         """
         bounds, at, speed = self._bounds, sent[0], sent[0] - sent[1]
-        low = np.where(self._is_position, bounds.lower - at, -self._size)  # (R, D)
-        high = np.where(self._is_position, bounds.upper - at, self._size)
+        lower, upper = bounds.lower - at, bounds.upper - at  # (D,)
+        if plan is not None:
+            rows = np.minimum(self._tick, len(plan) - 1)
+            lower = np.minimum(np.minimum.accumulate(plan, axis=0) - at, 0.0)[rows]  # (R, D)
+            upper = np.maximum(np.maximum.accumulate(plan, axis=0) - at, 0.0)[rows]
+        low = np.where(self._is_position, lower, -self._size)  # (R, D)
+        high = np.where(self._is_position, upper, self._size)
         offset = self._lag[:, None] * speed
         first, second = (low + offset) / self._divisor, (high + offset) / self._divisor
         flat = self._flat[:, None]

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moxin_vla.core.embodiment import Embodiment
-from moxin_vla.core.kinematics import Kinematics
+from moxin_vla.core.kinematics import Kinematics, Link
 
 type Array = NDArray[np.float64]
 
@@ -20,24 +20,20 @@ class ForwardKinematics:
     def __init__(self, kinematics: Kinematics, joints: tuple[str, ...]) -> None:
         self._tool = np.array(kinematics.tool)
         self._links = [
-            (
-                joints.index(link.joint),
-                np.array(link.xyz),
-                _rotation(*link.rpy),
-                np.array(link.axis) / np.linalg.norm(link.axis),
-            )
+            (joints.index(link.joint), np.array(link.xyz), _turns(link))
             for link in reversed(kinematics.links)
         ]
 
     def __call__(self, positions: Array) -> Array:
         """Return where the end effector is, (..., 3) in [m], for joints (..., D) in [rad]."""
+        cos, sin = np.cos(positions), np.sin(positions)  # (..., D)
         point = np.broadcast_to(self._tool, (*positions.shape[:-1], 3))
-        for joint, origin, fixed, axis in self._links:
-            angle = positions[..., joint, None]  # (..., 1)
-            cos, sin = np.cos(angle), np.sin(angle)
-            along = (point @ axis)[..., None] * axis
-            turned = along + cos * (point - along) + sin * np.cross(axis, point)
-            point = turned @ fixed.T + origin
+        for joint, origin, turns in self._links:
+            parts = point @ turns  # (..., 9)
+            turned = (
+                cos[..., joint, None] * parts[..., 3:6] + sin[..., joint, None] * parts[..., 6:]
+            )
+            point = origin + parts[..., :3] + turned
         return point
 
 
@@ -46,6 +42,14 @@ def forward_kinematics(embodiment: Embodiment) -> ForwardKinematics | None:
     if embodiment.kinematics is None:
         return None
     return ForwardKinematics(embodiment.kinematics, embodiment.joint_names)
+
+
+def _turns(link: Link) -> Array:
+    """Return what a link's rotation is made of, (3, 9): p R(q) = constant + cos q + sin q part."""
+    axis = np.array(link.axis) / np.linalg.norm(link.axis)
+    along, cross = np.outer(axis, axis), np.cross(np.eye(3), axis)
+    fixed = _rotation(*link.rpy)
+    return np.hstack([(fixed @ part).T for part in (along, np.eye(3) - along, cross)])
 
 
 def _rotation(roll: float, pitch: float, yaw: float) -> Array:

@@ -19,6 +19,7 @@ type Array = NDArray[np.float64]
 
 _SLOW_SPEED, _ROUNDING_RAD = 0.5, 1e-9
 _SPEEDS = (1.0, 0.5, 0.25)  # at which a chunk is tried, as a share of what it asks for
+_TRIED_TICKS = 16  # of a chunk, at each speed
 
 
 class JointLimits:
@@ -62,6 +63,7 @@ class JointLimits:
         self._stop: Array = np.empty((0, self._dof))  # (n, D), what follows if nothing else does
         self._path = Path(self._judged)
         self._moved = False  # True once a target was followed
+        self._on_plan = False  # True if the last command was its target
 
     def new_path(self) -> None:
         """Begin a new path at the last command; what was left of the old one is dropped."""
@@ -100,17 +102,23 @@ class JointLimits:
         if self._braking.holds(self._from(measured), steps, self._judged):
             return Review(reason)
         for speed in _SPEEDS:
-            if self._off_path_rad(steps, measured, speed) <= self._path_tolerance_rad:
+            if self._stays_on_path(steps, measured, speed):
                 return Review(reason, speed)
         return Review(CommitReason.CANNOT_BRAKE)
 
-    def limit(self, target: Array, measured: Array, speed: float = 1.0) -> Limited | None:
+    def limit(
+        self, target: Array, measured: Array, speed: float = 1.0, ahead: Array | None = None
+    ) -> Limited | None:
         """Bring the next target of a path inside every limit: slow down first, bend if need be.
+
+        An arm that is on the plan goes where the plan says, if the limits allow it. One that has
+        to catch up goes no faster than it can stop before it gets beyond the plan.
 
         Args:
             target: Joint position targets, shape (D,), in [rad].
             measured: Measured joint positions, shape (D,), in [rad].
             speed: Targets per tick, 0..1.
+            ahead: Targets of the ticks after this one, shape (n, D); None if they are not known.
 
         Returns:
             Positions to command, or None if `target`, or the pose to start from, is not finite
@@ -119,10 +127,10 @@ class JointLimits:
         if not (self._usable(target) and (self._sent is not None or self._usable(measured))):
             return None
         sent = self._from(measured)
-        reach = self._braking.reach(sent)
+        inside = np.clip(target, self._bounds.lower, self._bounds.upper)
+        reach = self._reach(sent, inside, ahead)
         if not self._path.begun:
             self._path.start(sent[0])
-        inside = np.clip(target, self._bounds.lower, self._bounds.upper)
         point = self._path.advance(inside, *self._box(sent, reach), speed)
         slowed = point is not None and point is not inside
         wanted = inside if point is None else point
@@ -130,6 +138,7 @@ class JointLimits:
         if not self._inside_workspace(sent[0], positions, stop):
             return self._with_names(self.brake(measured), ("workspace",))
         self._moved = True
+        self._on_plan = bool(np.max(np.abs(positions - inside)) <= _ROUNDING_RAD)
         names = self._names(target, wanted, sent, positions)
         names = (*names, "slowed") if slowed else names
         return Limited(self._send(sent, positions, stop), names)
@@ -143,6 +152,7 @@ class JointLimits:
         if self._sent is None and not self._usable(measured):
             return None
         self._path.clear()
+        self._on_plan = False
         sent = self._from(measured)
         positions = self._next(sent)
         named = ("position",) if self._sent is None and np.any(positions != measured) else ()
@@ -156,6 +166,16 @@ class JointLimits:
         way = self._braking.move(self._sent[0], end)
         if self._inside_workspace(self._sent[0], way[0], way):
             self._stop = way
+
+    def _reach(self, sent: Array, inside: Array, ahead: Array | None) -> Reach:
+        """Return where the next command may be; for an arm off the plan, so that it gets back."""
+        reach = self._braking.reach(sent)
+        if self._on_plan and reach.allows(inside):
+            return reach
+        plan = inside[None]  # (n, D)
+        if ahead is not None and len(ahead):
+            plan = np.concatenate([plan, np.clip(ahead, self._bounds.lower, self._bounds.upper)])
+        return self._braking.reach(sent, plan)
 
     def _box(self, sent: Array, reach: Reach) -> tuple[Array, Array]:
         """Return the smallest and largest next positions, (D,) each; the kept stop's at least."""
@@ -179,18 +199,23 @@ class JointLimits:
             stop = np.where(none, _shifted(self._stop, len(stop), go_on), stop)
         return positions, stop
 
-    def _off_path_rad(self, steps: Array, measured: Array, speed: float) -> float:
-        """Play a plan on a copy; return how far a judged joint gets off its path, in [rad]."""
+    def _stays_on_path(self, steps: Array, measured: Array, speed: float) -> bool:
+        """Play the beginning of a plan on a copy; say whether the judged joints stay on its path.
+
+        The end is left to the ticks, which keep every limit anyway: a review must not take
+        longer than a control period.
+        """
         trial = self.preview()
         trial._workspace = None  # holding it is a matter of the tick, and costs kinematics
         trial.new_path()
-        off = 0.0
-        for step in np.clip(steps, self._bounds.lower, self._bounds.upper):
-            limited = trial.limit(step, measured, speed)
+        beginning = np.clip(steps[:_TRIED_TICKS], self._bounds.lower, self._bounds.upper)
+        for i, step in enumerate(beginning):
+            limited = trial.limit(step, measured, speed, beginning[i + 1 :])
             assert limited is not None
-            if "slowed" not in limited.limited:
-                off = max(off, float(np.max(np.abs(limited.positions - step)[self._judged])))
-        return off
+            off = np.abs(limited.positions - step)[self._judged]
+            if "slowed" not in limited.limited and np.max(off) > self._path_tolerance_rad:
+                return False
+        return True
 
     def _from(self, measured: Array) -> Array:
         """Return the last three commands, newest first, (3, D); at rest if there are none."""

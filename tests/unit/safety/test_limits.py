@@ -201,7 +201,7 @@ def test_a_start_jump_counts_only_until_the_arm_has_moved():
     assert limits.review(steps(-0.8, -0.8), np.array([0.9, 0.0])).reason is CommitReason.ACCEPTED
 
 
-def test_a_plan_that_turns_too_sharply_is_followed_more_slowly_or_refused():
+def test_a_plan_that_turns_too_sharply_is_followed_more_slowly_on_its_path():
     arm = judged(acceleration=4.0, jerk=60.0).joints[0]
     robot = dataclasses.replace(
         ROBOT, joints=(arm, dataclasses.replace(arm, name="shoulder_lift"), JOINT)
@@ -211,12 +211,20 @@ def test_a_plan_that_turns_too_sharply_is_followed_more_slowly_or_refused():
         [np.stack([ramp, nothing, nothing], 1), np.stack([nothing + 0.2, ramp, nothing], 1)]
     )
 
-    def review(tolerance_rad):
-        safety = dataclasses.replace(robot.safety, path_tolerance_rad=tolerance_rad)
-        return JointLimits(dataclasses.replace(robot, safety=safety)).review(corner, np.zeros(3))
-
-    assert review(0.5) == Review(CommitReason.ACCEPTED, 1.0)
-    assert review(0.02) == Review(CommitReason.ACCEPTED, 0.5)
+    safety = dataclasses.replace(robot.safety, path_tolerance_rad=1e-6)
+    limits = JointLimits(dataclasses.replace(robot, safety=safety))
+    assert limits.review(corner, np.zeros(3)) == Review(CommitReason.ACCEPTED, 1.0)
+    targets = np.concatenate([corner, np.repeat(corner[-1:], 10, axis=0)])
+    played = [
+        limits.limit(target, np.zeros(3), 1.0, targets[i + 1 :])
+        for i, target in enumerate(targets)
+    ]
+    path = np.array([result.positions for result in played])
+    assert np.all((path[:, 1] < 1e-6) | (path[:, 0] > 0.2 - 1e-6)), (
+        "first one joint, then the other"
+    )
+    assert path[-1] == pytest.approx(corner[-1], abs=1e-3)
+    assert "slowed" in played[7].limited
 
 
 def test_a_plan_that_starts_against_the_motion_cannot_be_followed_at_any_speed():

@@ -77,6 +77,7 @@ class ControlLoop:
         self._fault = HoldReason.NONE  # of the last chunk or the clock; an accepted chunk clears
         self._reason = HoldReason.NO_CHUNK
         self._now_ns: int | None = None
+        self._ticked_ns: int | None = None
         self._measured: NDArray[np.float64] | None = None  # (D,), the last that was fresh
         self._settled = False  # whether the pose to hold was fixed, once the arm stood
         self._speed = 1.0  # at which the committed chunk is followed
@@ -157,6 +158,7 @@ class ControlLoop:
         self._watch_clock(now_ns)
         fresh = self._measure(now_ns, proprio, proprio_time_ns)
         self._review_late(now_ns)
+        self._ticked_ns = now_ns
         self._change_driver(now_ns)
         target = self._target(now_ns)
         self._reason = self._reason_to_hold(target, fresh)
@@ -221,8 +223,8 @@ class ControlLoop:
         if self._handover.operated:
             return CommitReason.OPERATOR_DRIVES
         self._unreviewed = None
-        preview = self._timeline.preview(chunk, now_ns)
-        if preview is None:
+        preview = self._timeline.preview(chunk, now_ns, self._next_tick_ns(now_ns))
+        if preview is None or len(preview.joined) == 0:
             return None
         if self._measured is None:
             self._unreviewed, self._speed = chunk, 1.0
@@ -237,6 +239,12 @@ class ControlLoop:
         self._counters.slowed_chunks += review.speed < 1.0
         self._speed = review.speed
         return None
+
+    def _next_tick_ns(self, now_ns: int) -> int:
+        """Return when the next command is due: a period after the last, unless that has passed."""
+        if self._ticked_ns is None or self._ticked_ns > now_ns:
+            return now_ns
+        return max(now_ns, self._ticked_ns + self._embodiment.step_ns)
 
     def _review_late(self, now_ns: int) -> None:
         """Review a chunk that came before the first pose; take it back if it is refused."""

@@ -88,6 +88,9 @@ class Braking:
         self._is_position = (self._kind == 3)[:, None]
         ticks = [np.tile(np.arange(1, n + 1), 4) for n in self._lengths]
         self._tick = np.concatenate(ticks)  # (R,) after the next step
+        spans = list(zip(self._starts, [*self._starts[1:], len(rows)], strict=True))
+        usual = min(len(spans), _EVERY_UP_TO) - 1  # a stop of this length will mostly do
+        self._usual_first = [*spans[usual:], *reversed(spans[:usual])]
 
     @property
     def longest(self) -> int:
@@ -138,15 +141,26 @@ class Braking:
         kept &= np.abs(np.diff(force, axis=0)) <= bounds.jerk * _SHRINK
         if not np.all(kept[:, judged]):
             return False
-        alpha, beta = (self._slope - self._lag - (self._kind == 3)), self._lag
-        moves = alpha[:, None, None] * speed[1:] + beta[:, None, None] * force[1:]  # (R, n, D)
-        size = self._size[:, None]
-        within = np.abs(moves) <= size
-        at = steps + moves
-        inside = (at >= bounds.lower) & (at <= bounds.upper)
-        good = np.where(self._is_position[:, None], inside, within)
-        stoppable = np.any(np.logical_and.reduceat(good, self._starts), axis=0)  # (n, D)
-        return bool(np.all(stoppable[:, judged]))
+        left = np.tile(judged, (len(steps), 1))  # (n, D), where no stop is known yet
+        states = np.stack([steps, speed[1:], force[1:]])  # (3, n, D)
+        for first, last in self._usual_first:
+            left = left & ~self._stops(slice(first, last), *states)
+            at = np.any(left, axis=1)
+            if not np.any(at):
+                return True
+            left, states = left[at], states[:, at]
+        return False
+
+    def _stops(self, rows: slice, at: Array, speed: Array, force: Array) -> NDArray[np.bool_]:
+        """Say which states, (n, D) each, a stop of one length keeps every limit from, (n, D)."""
+        bounds = self._bounds
+        beta = self._lag[rows, None, None]
+        alpha = (self._slope - self._lag - (self._kind == 3))[rows, None, None]
+        moves = alpha * speed + beta * force  # (R, n, D)
+        where = at + moves
+        inside = (where >= bounds.lower) & (where <= bounds.upper)
+        within = np.abs(moves) <= self._size[rows, None]
+        return np.all(np.where(self._is_position[rows, None], inside, within), axis=0)
 
     def stop(self, sent: Array, position: Array, lengths: NDArray[np.intp]) -> Array:
         """Return the stops behind `position`, (longest, D) in [rad]; at rest from there on.

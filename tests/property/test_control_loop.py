@@ -212,10 +212,13 @@ class Player:
 
     def check_played(self, command):
         """The step played is the one of the newest chunk that belongs to this very moment."""
-        index = (command.time_ns - self.plan.observation_time_ns) // STEP
+        index, into_ns = divmod(command.time_ns - self.plan.observation_time_ns, STEP)
         assert 0 <= index < self.plan.horizon
-        self.check_unlimited(command, self.plan.actions[index])
-        self.path.append(np.clip(self.plan.actions[index], LOWER, UPPER))
+        after = min(index + 1, self.plan.horizon - 1)
+        one, other = self.plan.actions[index], self.plan.actions[after]
+        wanted = one + into_ns / STEP * (other - one)
+        self.check_unlimited(command, wanted)
+        self.path.append(np.clip(wanted, LOWER, UPPER))
         if "slowed" in command.limited:  # late on the path, never ahead of it or off it
             behind = np.array([*self.path, *self.sent[-1:]])[:, ARM]
             assert np.all(command.positions[ARM] >= behind.min(axis=0) - TOLERANCE)

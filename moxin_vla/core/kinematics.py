@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moxin_vla.core.errors import EmbodimentError, listed
 
-type Vector = tuple[float, float, float]
+type Vector = tuple[float, ...]  # of length 3
 
 
 @dataclass(frozen=True, slots=True)

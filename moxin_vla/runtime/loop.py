@@ -162,7 +162,8 @@ class ControlLoop:
         self._change_driver(now_ns)
         target = self._target(now_ns)
         self._reason = self._reason_to_hold(target, fresh)
-        self._latch.note(self._reason)
+        if self._measured is not None:  # before, the robot is only starting up
+            self._latch.note(self._reason)
         self._counters.starved_ticks += self._reason is HoldReason.STARVED
         if self._measured is None:
             return None

@@ -61,6 +61,11 @@ class ControlLoop:
         """True while the commands do not move."""
         return self._safety.standing
 
+    @property
+    def state(self) -> tuple[ControlMode, HoldReason, Driver]:
+        """What `status` says first: cheap enough to look at after every tick."""
+        return self._mode(), self._reason, self._handover.driver
+
     def reset(self, after_ns: int | None = None) -> None:
         """Start afresh: forget chunk, poses and counts, release a stop or fault. `enable` stays.
 

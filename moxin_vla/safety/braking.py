@@ -88,6 +88,9 @@ class Braking:
         self._is_position = (self._kind == 3)[:, None]
         ticks = [np.tile(np.arange(1, n + 1), 4) for n in self._lengths]
         self._tick = np.concatenate(ticks)  # (R,) after the next step
+        self._speeds = np.where(self._is_position, np.inf, self._size)  # (R, D)
+        self._places = np.flatnonzero(self._kind == 3)  # (P,) rows that are positions
+        self._place_starts = np.cumsum([0, *self._lengths[:-1]])
         spans = list(zip(self._starts, [*self._starts[1:], len(rows)], strict=True))
         usual = min(len(spans), _EVERY_UP_TO) - 1  # a stop of this length will mostly do
         self._usual_first = [*spans[usual:], *reversed(spans[:usual])]
@@ -123,6 +126,34 @@ class Braking:
         least = np.maximum(np.maximum.reduceat(least, self._starts), now_low)  # (N, D)
         most = np.minimum(np.minimum.reduceat(most, self._starts), now_high)
         return Reach(at + least, at + most)
+
+    def behind(self, sent: Array, position: Array) -> Array | None:
+        """Return the shortest stop that all joints can make together, (n, D) in [rad].
+
+        Args:
+            sent: The last three positions before it, newest first, shape (3, D), in [rad].
+            position: The next position, shape (D,), in [rad].
+
+        Returns:
+            None if the position breaks a limit, or if there is no such stop: each joint by itself
+            may still have one.
+        """
+        step, speed = position - sent[0], sent[0] - sent[1]
+        now_low, now_high = self._now(sent)
+        if not ((step >= now_low) & (step <= now_high)).all():
+            return None
+        rows = self._slope[:, None] * step - self._lag[:, None] * speed  # (R, D)
+        kept = (np.abs(rows) <= self._speeds).all(axis=1)
+        places = sent[0] + rows[self._places]  # (P, D)
+        inside = ((places >= self._bounds.lower) & (places <= self._bounds.upper)).all(axis=1)
+        kept = np.logical_and.reduceat(kept, self._starts)  # (N,)
+        kept &= np.logical_and.reduceat(inside, self._place_starts)
+        first = int(kept.argmax())
+        if not kept[first]:
+            return None
+        path = position + self._positions[first] @ np.stack([step, step - speed])
+        path[-1] = path[-2]  # v = 0 over the last period
+        return np.minimum(np.maximum(path, self._bounds.lower), self._bounds.upper)
 
     def holds(self, sent: Array, steps: Array, judged: NDArray[np.bool_]) -> bool:
         """Say whether a plan keeps every limit at every step and can be stopped from each.

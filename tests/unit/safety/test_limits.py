@@ -266,3 +266,24 @@ def test_an_end_effector_outside_its_box_may_come_back():
     outside = np.array([0.8, 0.0])
     assert limits.limit(np.array([0.75, 0.0]), outside).positions[0] == pytest.approx(0.75)
     assert limits.limit(np.array([0.85, 0.0]), outside).limited == ("workspace",)
+
+
+def test_an_arm_on_its_plan_goes_where_the_long_way_of_finding_out_would_send_it(monkeypatch):
+    robot = dataclasses.replace(
+        ARM,
+        joints=tuple(dataclasses.replace(j, acceleration=40.0, jerk=900.0) for j in ARM.joints),
+    )
+    short, long = JointLimits(robot), JointLimits(robot)
+    monkeypatch.setattr(long, "_follow", lambda *_: None)
+    share = np.linspace(0.0, 1.0, 200)[:, None]
+    plan = 0.3 * share * np.sin(6 * np.pi * share + np.arange(6)) + [0.0, -0.6, 0.6, 0.6, 0.0, 0.4]
+    followed = 0
+    for step in plan:
+        one, other = (limits.limit(step, plan[0]) for limits in (short, long))
+        np.testing.assert_allclose(one.positions, other.positions, atol=1e-12)
+        assert one.limited == other.limited
+        followed += one.limited == ()
+    assert followed > 150
+    for _ in range(20):
+        one, other = (limits.brake(plan[0]) for limits in (short, long))
+        np.testing.assert_allclose(one.positions, other.positions, atol=0.02)

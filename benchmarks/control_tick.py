@@ -4,8 +4,9 @@
 
 Four processes share the machine for the same stretch of time: the real control_node over DDS,
 with two clock readings around its tick; a bare loop that only sleeps until its next deadline; the
-shipped moxin-nano planning without a pause, whose chunks control_node plays; and a robot that
-follows the commands. Period jitter is how far the time between two ticks is from 10 ms. Both loops
+shipped moxin-nano planning without a pause; and a robot that follows the commands. control_node
+plays a swing, planned anew every 8 ticks, instead of what nano answers to random images, which
+safety would refuse. Period jitter is how far the time between two ticks is from 10 ms. Both loops
 suffer from the same busy machine, so the ratio is what says something about control_node.
 """
 
@@ -31,12 +32,15 @@ from rich.table import Table
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.resources import resource_path
+from moxin_vla.core.types import ActionChunk
 from moxin_vla.ros.dds import apply_dds_profile
 
 CONTROL_HZ = 100.0
 _PERIOD_NS = round(NS_PER_S / CONTROL_HZ)
 _SETTLE_S = 3.0  # between the first chunk and the first tick that counts
 _PATIENCE_S = 60.0
+_PLANNED, _EVERY = 80, 8  # steps of a plan, and between plans
+_SWING_RAD, _SWING_S = 0.3, 4.0
 _DOMAIN = 60 + os.getpid() % 40
 _ROBOT = "config/embodiments/so101_sim.yaml"
 
@@ -123,7 +127,7 @@ def plan(embodiment: Path, over: Event, out: Queue) -> None:
     from sensor_msgs.msg import JointState
     from trajectory_msgs.msg import JointTrajectory
 
-    from moxin_vla.core.types import ActionChunk, Observation
+    from moxin_vla.core.types import Observation
     from moxin_vla.policy.loading import load_policy
     from moxin_vla.ros.conversions import chunk_message, time_to_ns
     from moxin_vla.ros.qos import COMMAND_PUBLISHER, sensor_subscription
@@ -144,7 +148,8 @@ def plan(embodiment: Path, over: Event, out: Queue) -> None:
     chunks = node.create_publisher(JointTrajectory, "~/action_chunk", COMMAND_PUBLISHER)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    done: list[tuple[int, float]] = []
+    began_ns = 0
+    done: list[tuple[int, float]] = []  # joint states come at the control rate: one per tick
     while not over.is_set():
         newest.clear()
         while not newest and not over.is_set():
@@ -155,21 +160,26 @@ def plan(embodiment: Path, over: Event, out: Queue) -> None:
         observation = Observation(
             time_to_ns(seen.header.stamp), images, np.array(seen.position), "pick up the red cube"
         )
-        planned = policy.infer(observation)
+        policy.infer(observation)
         ended = time.perf_counter_ns()
         done.append((ended, (ended - started) / 1e6))
-        fine = _at_control_rate(planned.actions, planned.step_ns)
-        chunk = ActionChunk(planned.observation_time_ns, _PERIOD_NS, fine)
-        chunks.publish(chunk_message(chunk, trained.joint_names))
+        if len(done) % _EVERY == 0:
+            stamp_ns = time_to_ns(seen.header.stamp)
+            began_ns = began_ns or stamp_ns
+            chunks.publish(chunk_message(swing(stamp_ns, began_ns), trained.joint_names))
     out.put(np.array(done).reshape(-1, 2))
     node.destroy_node()
     rclpy.shutdown()
 
 
-def _at_control_rate(actions: NDArray[np.float64], step_ns: int) -> NDArray[np.float64]:
-    """Resample a chunk (H, D) made for slower steps, so that the arm moves as fast as planned."""
-    at = np.arange(0, len(actions) * step_ns, _PERIOD_NS) / step_ns
-    return np.stack([np.interp(at, np.arange(len(actions)), dim) for dim in actions.T], axis=1)
+def swing(time_ns: int, began_ns: int) -> ActionChunk:
+    """Return a plan (80, D) for a slow swing of the first joint that has grown since it began."""
+    times_s = (time_ns + np.arange(_PLANNED) * _PERIOD_NS - began_ns) / NS_PER_S
+    share = np.clip(times_s / _SWING_S, 0.0, 1.0)
+    grown = share * share * (3.0 - 2.0 * share)
+    actions = np.zeros((_PLANNED, load_embodiment(resource_path(_ROBOT)).dof))
+    actions[:, 0] = grown * _SWING_RAD * np.sin(2 * np.pi * times_s / _SWING_S)
+    return ActionChunk(time_ns, _PERIOD_NS, actions)
 
 
 def watch(seconds: float) -> tuple[int, dict[str, int], dict[str, int]]:

@@ -3,8 +3,7 @@
 Read from one YAML file and checked at start.
 """
 
-import math
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.errors import EmbodimentError, listed
+from moxin_vla.core.fields import checked_fields, choice, vector
+from moxin_vla.core.kinematics import Kinematics, Link
 from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.core.types import frozen_array
 
@@ -191,6 +192,7 @@ class Embodiment:
     joint_states_topic: str
     watchdog: Watchdog
     safety: Safety
+    kinematics: Kinematics | None = None
 
     def __post_init__(self) -> None:
         if not self.control_rate_hz > 0:
@@ -201,6 +203,13 @@ class Embodiment:
             raise EmbodimentError(
                 f"Gripper joint '{self.gripper.joint}' is not a joint. "
                 f"Joints: {listed(self.joint_names)}"
+            )
+
+        if self.kinematics is not None:
+            self.kinematics.check(self.joint_names)
+        elif self.safety.workspace is not None:
+            raise EmbodimentError(
+                "safety: a workspace needs `kinematics`, which says where the end effector is"
             )
 
     @property
@@ -288,15 +297,6 @@ class Embodiment:
             )
 
 
-_SCALARS = {
-    str: (str, "text"),
-    bool: (bool, "true or false"),
-    int: (int, "a whole number"),
-    float: ((int, float), "a finite number"),
-    float | None: ((int, float), "a finite number"),
-}
-
-
 def load_embodiment(path: str | Path) -> Embodiment:
     """Read an embodiment YAML file.
 
@@ -318,7 +318,7 @@ def load_embodiment(path: str | Path) -> Embodiment:
 
 
 def _parse(raw: Any) -> Embodiment:
-    values = _checked_fields(Embodiment, raw, "the embodiment")
+    values = checked_fields(Embodiment, raw, "the embodiment")
     for name, kind in (("joints", Joint), ("cameras", Camera)):
         if not isinstance(values[name], list) or not values[name]:
             raise EmbodimentError(
@@ -330,65 +330,44 @@ def _parse(raw: Any) -> Embodiment:
     values["gripper"] = _section(Gripper, values["gripper"], "gripper")
     values["watchdog"] = _section(Watchdog, values["watchdog"], "watchdog")
     values["safety"] = _safety(values["safety"])
-    values["action_space"] = _choice(ActionSpace, values["action_space"], "action_space")
-    values["hold"] = _choice(HoldBehaviour, values["hold"], "hold")
+    if values.get("kinematics") is not None:
+        values["kinematics"] = _kinematics(values["kinematics"])
+    values["action_space"] = choice(ActionSpace, values["action_space"], "action_space")
+    values["hold"] = choice(HoldBehaviour, values["hold"], "hold")
     return Embodiment(**values)
 
 
 def _safety(raw: Any) -> Safety:
-    values = _checked_fields(Safety, raw, "safety")
+    values = checked_fields(Safety, raw, "safety")
     if values.get("workspace") is not None:
-        corners = _checked_fields(Workspace, values["workspace"], "safety: workspace")
+        corners = checked_fields(Workspace, values["workspace"], "safety: workspace")
         for name, corner in corners.items():
-            where = f"safety: workspace: {name}"
-            if not isinstance(corner, list) or len(corner) != 3:
-                raise EmbodimentError(f"{where} must be [x, y, z]. Got: {corner!r}")
-            corners[name] = tuple(_scalar(float, value, where) for value in corner)
+            corners[name] = vector(corner, f"safety: workspace: {name}")
         values["workspace"] = Workspace(**corners)
     return Safety(**values)
 
 
+def _kinematics(raw: Any) -> Kinematics:
+    values = checked_fields(Kinematics, raw, "kinematics")
+    if not isinstance(values["links"], list):
+        raise EmbodimentError(f"kinematics: links must be a list. Got: {values['links']!r}")
+    links = []
+    for i, entry in enumerate(values["links"]):
+        where = f"kinematics: links[{i}]"
+        link = checked_fields(Link, entry, where)
+        for name in ("xyz", "rpy", "axis"):
+            link[name] = vector(link[name], f"{where}: {name}")
+        links.append(Link(**link))
+    tool = vector(values["tool"], "kinematics: tool")
+    return Kinematics(tuple(links), tool)
+
+
 def _section(kind: type, raw: Any, where: str) -> Any:
-    values = _checked_fields(kind, raw, where)
+    values = checked_fields(kind, raw, where)
     if "position" in values:
-        position = values["position"]
-        if not isinstance(position, list) or len(position) != 2:
-            raise EmbodimentError(f"{where}: position must be [lower, upper]. Got: {position!r}")
-        values["position"] = tuple(_scalar(float, v, f"{where}: position") for v in position)
+        where = f"{where}: position"
+        values["position"] = vector(values["position"], where, "[lower, upper]")
     return kind(**values)
-
-
-def _checked_fields(kind: type, raw: Any, where: str) -> dict[str, Any]:
-    names = [field.name for field in fields(kind)]
-    if not isinstance(raw, dict):
-        raise EmbodimentError(f"{where} must be a mapping with: {listed(names)}. Got: {raw!r}")
-    needed = [field.name for field in fields(kind) if field.default is MISSING]
-    if missing := [name for name in needed if name not in raw]:
-        raise EmbodimentError(f"{where}: missing {listed(missing)}")
-    if unknown := [name for name in raw if name not in names]:
-        raise EmbodimentError(f"{where}: unknown {listed(unknown)}. Known: {listed(names)}")
-    kinds = {field.name: field.type for field in fields(kind) if field.type in _SCALARS}
-    given = [name for name in kinds if raw.get(name) is not None or name in needed]
-    return raw | {name: _scalar(kinds[name], raw[name], f"{where}: {name}") for name in given}
-
-
-def _scalar(kind: Any, value: Any, where: str) -> Any:
-    """Return `value` if it is a scalar of `kind`; YAML reads 1e3 as text and `on` as a bool."""
-    accepted, words = _SCALARS[kind]
-    fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-    numeric = kind in (float, float | None)
-    if not fits or (numeric and not math.isfinite(value)):
-        raise EmbodimentError(f"{where} must be {words}. Got: {value!r}")
-    return float(value) if numeric else kind(value)
-
-
-def _choice(kind: type[Enum], value: Any, where: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        raise EmbodimentError(
-            f"{where}: unknown value {value!r}. Choose from: {listed(m.value for m in kind)}"
-        ) from None
 
 
 def _refuse_duplicates(what: str, names: tuple[str, ...]) -> None:

@@ -132,6 +132,7 @@ class SafetyFilter(Protocol):
         target: NDArray[np.float64],
         measured: NDArray[np.float64],
         speed: float = 1.0,
+        ahead: NDArray[np.float64] | None = None,
     ) -> Limited | None:
         """Bring the next target of a plan inside every limit.
 
@@ -139,6 +140,8 @@ class SafetyFilter(Protocol):
             target: Joint position targets of shape (D,), in [rad].
             measured: Measured joint positions of shape (D,), in [rad].
             speed: Share of full speed, 0..1, at which the plan is followed.
+            ahead: Targets of the ticks to come, shape (n, D), in [rad]; None if they are not
+                known: an arm that catches up must be able to stop before it passes them.
 
         Returns:
             Positions to command, or None if the target must be refused (not finite).

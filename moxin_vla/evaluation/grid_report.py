@@ -111,15 +111,15 @@ def print_grid(console: Console, cells: Sequence[Cell]) -> None:
     """Print one row per cell."""
     grid = Grid(cells)
     table = Table(title="Joiners under delay", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("joiner", no_wrap=True)
+    table.add_column("joiner", no_wrap=True, min_width=max(map(len, grid.methods)))
     for name in ("d", "success", "95 %", "time", "jump", "limited", "held"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     for row in _rows(grid):
         table.add_row(
             row["name"],
             row["delay"],
             f"{row['successes']}/{row['trials']}",
-            "{:.0f} to {:.0f}".format(*(100 * bound for bound in row["interval"])),
+            "{:.0f}-{:.0f}".format(*(100 * bound for bound in row["interval"])),
             row["time"],
             row["jump"],
             f"{row['limited']:.1f}",

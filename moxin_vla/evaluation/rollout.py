@@ -22,7 +22,7 @@ from moxin_vla.runtime.delay import NO_DELAY, DelayTrace
 from moxin_vla.runtime.joiners import DEFAULT_JOINER, make_joiner
 from moxin_vla.runtime.loop import ControlLoop
 from moxin_vla.runtime.planner import Planner
-from moxin_vla.runtime.status import LoopStatus
+from moxin_vla.runtime.status import COUNTERS, LoopStatus
 from moxin_vla.safety.limits import JointLimits
 
 
@@ -78,17 +78,6 @@ class EpisodeResult:
         return self.status.step * self.step_ns / 1e9
 
 
-COUNTERS = (
-    "ticks",
-    "commits",
-    "trimmed_steps",
-    "starved_ticks",
-    "stale_ticks",
-    "position_limited",
-    "velocity_limited",
-    "not_finite",
-    "clock_resets",
-)
 NOT_STARTED = EpisodeStatus(step=0, horizon=0, success=False)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moxin_vla.evaluation.rollout import COUNTERS, EpisodeResult
+from moxin_vla.evaluation.rollout import EpisodeResult
+from moxin_vla.runtime.status import COUNTERS
 
 _WIRE_COUNTERS = ("messages refused", "chunks waited for in vain")
 Z_95 = 1.959963984540054

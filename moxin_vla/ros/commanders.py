@@ -29,6 +29,10 @@ class CommanderWatch:
         self._listening: Any = None
         self.publishers, self.foreign = 1, 0
 
+    def forget(self) -> None:
+        """Start afresh: what was heard until now does not count."""
+        self.foreign = 0
+
     def sent(self, message: Any) -> None:
         """Remember what we publish."""
         self._sent.append(message)

@@ -77,6 +77,7 @@ class Timings:
     def __init__(self, name: str) -> None:
         self._name, self._took, self._period = name, Recent(), Recent()
         self._started_s: float | None = None
+        self.values: dict[str, str] = {}
 
     def start(self) -> None:
         """Note the beginning."""
@@ -90,10 +91,10 @@ class Timings:
         assert self._started_s is not None
         self._took.add((time.monotonic() - self._started_s) * 1e3)
 
-    def values(self) -> dict[str, str]:
-        """Return median and 99th percentile, such as `{"tick p50 ms": "0.31"}`."""
+    def measure(self) -> None:
+        """Renew `values`: median and 99th percentile, such as `{"tick p50 ms": "0.31"}`."""
         kinds = ((self._name, self._took), (f"{self._name} period", self._period))
-        return {
+        self.values = {
             f"{name} p{share} ms": f"{recent.percentile(share):.2f}"
             for name, recent in kinds
             for share in (50, 99)

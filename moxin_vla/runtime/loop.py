@@ -61,6 +61,11 @@ class ControlLoop:
         """True while the commands do not move."""
         return self._safety.standing
 
+    @property
+    def state(self) -> tuple[ControlMode, HoldReason, Driver]:
+        """What `status` says first: cheap enough to look at after every tick."""
+        return self._mode(), self._reason, self._handover.driver
+
     def reset(self, after_ns: int | None = None) -> None:
         """Start afresh: forget chunk, poses and counts, release a stop or fault. `enable` stays.
 
@@ -77,6 +82,7 @@ class ControlLoop:
         self._fault = HoldReason.NONE  # of the last chunk or the clock; an accepted chunk clears
         self._reason = HoldReason.NO_CHUNK
         self._now_ns: int | None = None
+        self._ticked_ns: int | None = None
         self._measured: NDArray[np.float64] | None = None  # (D,), the last that was fresh
         self._settled = False  # whether the pose to hold was fixed, once the arm stood
         self._speed = 1.0  # at which the committed chunk is followed
@@ -157,17 +163,20 @@ class ControlLoop:
         self._watch_clock(now_ns)
         fresh = self._measure(now_ns, proprio, proprio_time_ns)
         self._review_late(now_ns)
+        self._ticked_ns = now_ns
         self._change_driver(now_ns)
         target = self._target(now_ns)
         self._reason = self._reason_to_hold(target, fresh)
-        self._latch.note(self._reason)
+        if self._measured is not None:  # before, the robot is only starting up
+            self._latch.note(self._reason)
         self._counters.starved_ticks += self._reason is HoldReason.STARVED
         if self._measured is None:
             return None
         if target is not None and self._reason is HoldReason.NONE:
             assert proprio_time_ns is not None
             speed = self._speed * self._safety.speed(proprio_time_ns, now_ns)
-            if limited := self._safety.limit(target, self._measured, speed):
+            ahead = self._ahead(now_ns)
+            if limited := self._safety.limit(target, self._measured, speed, ahead):
                 self._settled = False
                 return self._command(now_ns, limited)
             self._counters.not_finite += 1
@@ -220,8 +229,8 @@ class ControlLoop:
         if self._handover.operated:
             return CommitReason.OPERATOR_DRIVES
         self._unreviewed = None
-        preview = self._timeline.preview(chunk, now_ns)
-        if preview is None:
+        preview = self._timeline.preview(chunk, now_ns, self._next_tick_ns(now_ns))
+        if preview is None or len(preview.joined) == 0:
             return None
         if self._measured is None:
             self._unreviewed, self._speed = chunk, 1.0
@@ -236,6 +245,12 @@ class ControlLoop:
         self._counters.slowed_chunks += review.speed < 1.0
         self._speed = review.speed
         return None
+
+    def _next_tick_ns(self, now_ns: int) -> int:
+        """Return when the next command is due: a period after the last, unless that has passed."""
+        if self._ticked_ns is None or self._ticked_ns > now_ns:
+            return now_ns
+        return max(now_ns, self._ticked_ns + self._embodiment.step_ns)
 
     def _review_late(self, now_ns: int) -> None:
         """Review a chunk that came before the first pose; take it back if it is refused."""
@@ -263,6 +278,12 @@ class ControlLoop:
             return self._handover.target
         action = self._timeline.sample(now_ns)
         return None if action is None else action.positions
+
+    def _ahead(self, now_ns: int) -> NDArray[np.float64] | None:
+        """Return the policy's targets after the present one, (n, D) in [rad]."""
+        if self._handover.driver is Driver.OPERATOR:
+            return None
+        return self._timeline.upcoming(now_ns, self._timeline.steps_left(now_ns))[1:]
 
     def _reason_to_hold(self, target: NDArray[np.float64] | None, fresh: bool) -> HoldReason:
         """Return the weightiest reason to stand still; NONE to go to `target`."""

@@ -98,3 +98,6 @@ class LoopCounters:
         """Return the counts as keyword arguments of `LoopStatus`, cut off from later counting."""
         counts = {name: getattr(self, name) for name in self.__slots__}
         return counts | {"rejected": MappingProxyType(dict(self.rejected))}
+
+
+COUNTERS = tuple(name for name in LoopCounters.__slots__ if name != "rejected")

@@ -94,30 +94,40 @@ class Timeline:
         self._chunk = self._joiner.join(self._chunk, resumed, now_ns)
         return CommitVerdict(reason, trimmed_steps=trimmed)
 
-    def preview(self, chunk: ActionChunk, now_ns: int) -> Preview | None:
+    def preview(self, chunk: ActionChunk, now_ns: int, first_ns: int) -> Preview | None:
         """Return what would be played if `chunk` were committed now; None if it were refused.
 
         Changes nothing.
+
+        Args:
+            chunk: As for `commit`.
+            now_ns: Control clock, in [ns].
+            first_ns: The first tick that would play it, in [ns].
         """
         if self._judge(chunk, now_ns) is not CommitReason.ACCEPTED:
             return None
         _, resumed = self._resumed(chunk, now_ns)
         joined = copy.deepcopy(self._joiner).join(self._chunk, resumed, now_ns)
-        passed = elapsed_steps(chunk, now_ns)
-        return Preview(resumed.actions[passed:], joined.actions[elapsed_steps(joined, now_ns) :])
+        own = _steps_from(resumed, first_ns, resumed.horizon)
+        return Preview(own, _steps_from(joined, first_ns, joined.horizon))
 
     def sample(self, now_ns: int) -> Action | None:
-        """Return the action for the step that contains `now_ns`; None when starved."""
-        if self._chunk is None or self.steps_left(now_ns) == 0:
+        """Return the action for the moment `now_ns`, between two steps in proportion; None when
+        starved.
+        """
+        if self.steps_left(now_ns) == 0:
             return None
-        return Action(now_ns, self._chunk.actions[elapsed_steps(self._chunk, now_ns)])  # (D,)
+        return Action(now_ns, self.upcoming(now_ns, 1)[0])  # (D,)
 
     def upcoming(self, now_ns: int, steps: int) -> NDArray[np.float64]:
-        """Return the targets of up to `steps` steps from `now_ns` on, (n, D); n = 0 if starved."""
+        """Return the targets of up to `steps` ticks from `now_ns` on, (n, D); n = 0 if starved.
+
+        On the plan's own grid, as in lockstep, they are its steps bit for bit. Ticks and stamps of
+        a real clock lie between: taking the step that has begun would make the arm jerk.
+        """
         if self._chunk is None or now_ns < self._chunk.observation_time_ns:
             return np.empty((0, self._dof))
-        first = elapsed_steps(self._chunk, now_ns)
-        return self._chunk.actions[first : first + steps]
+        return _steps_from(self._chunk, now_ns, steps)
 
     def steps_left(self, now_ns: int) -> int:
         """Count the steps that can still be played, the running one included; 0 when starved."""
@@ -163,3 +173,14 @@ class Timeline:
         """Return whether a stamp lies before the last reset; far before, the clock went back."""
         after_ns = self._after_ns
         return after_ns is not None and after_ns - _CLOCK_WENT_BACK_NS <= observed_ns <= after_ns
+
+
+def _steps_from(chunk: ActionChunk, time_ns: int, steps: int) -> NDArray[np.float64]:
+    """Return up to `steps` targets, one control period apart, from `time_ns` on, (n, D)."""
+    first, into_ns = divmod(time_ns - chunk.observation_time_ns, chunk.step_ns)
+    rows = chunk.actions[first : first + steps]  # (n, D)
+    if into_ns == 0 or len(rows) == 0:
+        return rows
+    after = chunk.actions[first + 1 : first + 1 + len(rows)]
+    after = np.concatenate([after, rows[len(after) :]])  # the last step has none after it
+    return rows + into_ns / chunk.step_ns * (after - rows)

@@ -50,6 +50,10 @@ class Reach:
     lower: Array
     upper: Array
 
+    def allows(self, position: Array) -> bool:
+        """Return whether a next position, (D,), is within reach of every joint."""
+        return bool(np.all(np.any((position >= self.lower) & (position <= self.upper), axis=0)))
+
     def box(self) -> tuple[Array, Array]:
         """Return the smallest and the largest next position, (D,) each; NaN where none is."""
         some = self.lower <= self.upper
@@ -82,21 +86,36 @@ class Braking:
         speed, force, jerk = bounds.velocity, bounds.acceleration, bounds.jerk
         self._size = np.stack([jerk, force, speed])[np.minimum(self._kind, 2)] * _SHRINK  # (R, D)
         self._is_position = (self._kind == 3)[:, None]
+        ticks = [np.tile(np.arange(1, n + 1), 4) for n in self._lengths]
+        self._tick = np.concatenate(ticks)  # (R,) after the next step
+        self._speeds = np.where(self._is_position, np.inf, self._size)  # (R, D)
+        self._places = np.flatnonzero(self._kind == 3)  # (P,) rows that are positions
+        self._place_starts = np.cumsum([0, *self._lengths[:-1]])
+        spans = list(zip(self._starts, [*self._starts[1:], len(rows)], strict=True))
+        usual = min(len(spans), _EVERY_UP_TO) - 1  # a stop of this length will mostly do
+        self._usual_first = [*spans[usual:], *reversed(spans[:usual])]
 
     @property
     def longest(self) -> int:
         """Ticks of the longest stop in the ladder."""
         return self._lengths[-1]
 
-    def reach(self, sent: Array) -> Reach:
+    def reach(self, sent: Array, plan: Array | None = None) -> Reach:
         """Return which next positions keep every limit and can be stopped from.
 
         Args:
             sent: The last three positions, newest first, shape (3, D), in [rad].
+            plan: If given, the stop must not go beyond it either: the targets of the ticks to
+                come, the next first, shape (n, D) with n >= 1, inside the position limits.
         """
         bounds, at, speed = self._bounds, sent[0], sent[0] - sent[1]
-        low = np.where(self._is_position, bounds.lower - at, -self._size)  # (R, D)
-        high = np.where(self._is_position, bounds.upper - at, self._size)
+        lower, upper = bounds.lower - at, bounds.upper - at  # (D,)
+        if plan is not None:
+            rows = np.minimum(self._tick, len(plan) - 1)
+            lower = np.minimum(np.minimum.accumulate(plan, axis=0) - at, 0.0)[rows]  # (R, D)
+            upper = np.maximum(np.maximum.accumulate(plan, axis=0) - at, 0.0)[rows]
+        low = np.where(self._is_position, lower, -self._size)  # (R, D)
+        high = np.where(self._is_position, upper, self._size)
         offset = self._lag[:, None] * speed
         first, second = (low + offset) / self._divisor, (high + offset) / self._divisor
         flat = self._flat[:, None]
@@ -107,6 +126,34 @@ class Braking:
         least = np.maximum(np.maximum.reduceat(least, self._starts), now_low)  # (N, D)
         most = np.minimum(np.minimum.reduceat(most, self._starts), now_high)
         return Reach(at + least, at + most)
+
+    def behind(self, sent: Array, position: Array) -> Array | None:
+        """Return the shortest stop that all joints can make together, (n, D) in [rad].
+
+        Args:
+            sent: The last three positions before it, newest first, shape (3, D), in [rad].
+            position: The next position, shape (D,), in [rad].
+
+        Returns:
+            None if the position breaks a limit, or if there is no such stop: each joint by itself
+            may still have one.
+        """
+        step, speed = position - sent[0], sent[0] - sent[1]
+        now_low, now_high = self._now(sent)
+        if not ((step >= now_low) & (step <= now_high)).all():
+            return None
+        rows = self._slope[:, None] * step - self._lag[:, None] * speed  # (R, D)
+        kept = (np.abs(rows) <= self._speeds).all(axis=1)
+        places = sent[0] + rows[self._places]  # (P, D)
+        inside = ((places >= self._bounds.lower) & (places <= self._bounds.upper)).all(axis=1)
+        kept = np.logical_and.reduceat(kept, self._starts)  # (N,)
+        kept &= np.logical_and.reduceat(inside, self._place_starts)
+        first = int(kept.argmax())
+        if not kept[first]:
+            return None
+        path = position + self._positions[first] @ np.stack([step, step - speed])
+        path[-1] = path[-2]  # v = 0 over the last period
+        return np.minimum(np.maximum(path, self._bounds.lower), self._bounds.upper)
 
     def holds(self, sent: Array, steps: Array, judged: NDArray[np.bool_]) -> bool:
         """Say whether a plan keeps every limit at every step and can be stopped from each.
@@ -125,15 +172,26 @@ class Braking:
         kept &= np.abs(np.diff(force, axis=0)) <= bounds.jerk * _SHRINK
         if not np.all(kept[:, judged]):
             return False
-        alpha, beta = (self._slope - self._lag - (self._kind == 3)), self._lag
-        moves = alpha[:, None, None] * speed[1:] + beta[:, None, None] * force[1:]  # (R, n, D)
-        size = self._size[:, None]
-        within = np.abs(moves) <= size
-        at = steps + moves
-        inside = (at >= bounds.lower) & (at <= bounds.upper)
-        good = np.where(self._is_position[:, None], inside, within)
-        stoppable = np.any(np.logical_and.reduceat(good, self._starts), axis=0)  # (n, D)
-        return bool(np.all(stoppable[:, judged]))
+        left = np.tile(judged, (len(steps), 1))  # (n, D), where no stop is known yet
+        states = np.stack([steps, speed[1:], force[1:]])  # (3, n, D)
+        for first, last in self._usual_first:
+            left = left & ~self._stops(slice(first, last), *states)
+            at = np.any(left, axis=1)
+            if not np.any(at):
+                return True
+            left, states = left[at], states[:, at]
+        return False
+
+    def _stops(self, rows: slice, at: Array, speed: Array, force: Array) -> NDArray[np.bool_]:
+        """Say which states, (n, D) each, a stop of one length keeps every limit from, (n, D)."""
+        bounds = self._bounds
+        beta = self._lag[rows, None, None]
+        alpha = (self._slope - self._lag - (self._kind == 3))[rows, None, None]
+        moves = alpha * speed + beta * force  # (R, n, D)
+        where = at + moves
+        inside = (where >= bounds.lower) & (where <= bounds.upper)
+        within = np.abs(moves) <= self._size[rows, None]
+        return np.all(np.where(self._is_position[rows, None], inside, within), axis=0)
 
     def stop(self, sent: Array, position: Array, lengths: NDArray[np.intp]) -> Array:
         """Return the stops behind `position`, (longest, D) in [rad]; at rest from there on.

@@ -33,6 +33,11 @@ class Path:
         """False until `start` was called."""
         return bool(self._knots)
 
+    @property
+    def idle(self) -> bool:
+        """True if nothing of the plan is left behind: the next knot is the next target."""
+        return len(self._knots) <= 1 and self._done == 0.0
+
     def clear(self) -> None:
         """Forget the path."""
         self._knots: tuple[Array, ...] = ()

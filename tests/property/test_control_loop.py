@@ -14,6 +14,7 @@ from moxin_vla.core.types import ActionChunk, CommitReason, ControlMode, HoldRea
 from moxin_vla.runtime.handover import Driver
 from moxin_vla.runtime.joiners import JOINERS, make_joiner
 from moxin_vla.runtime.loop import ControlLoop
+from moxin_vla.safety.kinematics import forward_kinematics
 from moxin_vla.safety.limits import JointLimits
 
 ROBOT = load_embodiment(Path(__file__).parents[2] / "config" / "embodiments" / "so101_sim.yaml")
@@ -24,14 +25,18 @@ TOLERANCE = 1e-9
 ARM = np.arange(DOF) != ROBOT.gripper_index
 
 
-def softened(velocity, acceleration, jerk):
+def softened(velocity, acceleration, jerk, workspace=None):
     joints = tuple(
         dataclasses.replace(j, velocity=velocity, acceleration=acceleration, jerk=jerk)
         for j in ROBOT.joints
     )
     # Random targets are far apart: a contract that forbids that would leave nothing to limit.
     safety = dataclasses.replace(
-        ROBOT.safety, refuse_factor=100.0, path_tolerance_rad=9.0, start_jump_rad=9.0
+        ROBOT.safety,
+        refuse_factor=100.0,
+        path_tolerance_rad=9.0,
+        start_jump_rad=9.0,
+        workspace=workspace,
     )
     return dataclasses.replace(ROBOT, joints=joints, safety=safety)
 
@@ -41,7 +46,9 @@ ROBOTS = [
     softened(4.0, 120.0, 4000.0),
     softened(2.0, 10.0, 200.0),
     softened(1.5, 3.0, 15.0),
+    softened(2.0, 10.0, 200.0, ROBOT.safety.workspace),
 ]
+TIP = forward_kinematics(ROBOT)
 # Ticks after which any chunk or operator below is over, and any pose has been reached.
 REST = 300
 
@@ -184,11 +191,19 @@ class Player:
         for order, size in enumerate(sizes, start=1):
             change = np.diff(recent, n=order, axis=0)[-1] / STEP_S**order
             assert np.all(np.abs(change) <= size + TOLERANCE), (order, change)
+        if robot.safety.workspace is not None:
+            self.check_inside(np.stack([self.start, positions]), robot.safety.workspace)
         if command.mode is ControlMode.RUNNING:
             if driver is Driver.OPERATOR:
                 self.check_unlimited(command, self.wanted)
             elif self.by_clock:
                 self.check_played(command)
+
+    def check_inside(self, positions, box):
+        """The end effector is in its box, or no farther outside than where it started."""
+        tips = TIP(positions)
+        outside = np.maximum(np.array(box.lower) - tips, tips - np.array(box.upper)).clip(0.0)
+        assert np.all(outside[1] <= outside[0] + TOLERANCE)
 
     def check_unlimited(self, command, wanted):
         if not set(command.limited) - {"position"}:
@@ -197,10 +212,13 @@ class Player:
 
     def check_played(self, command):
         """The step played is the one of the newest chunk that belongs to this very moment."""
-        index = (command.time_ns - self.plan.observation_time_ns) // STEP
+        index, into_ns = divmod(command.time_ns - self.plan.observation_time_ns, STEP)
         assert 0 <= index < self.plan.horizon
-        self.check_unlimited(command, self.plan.actions[index])
-        self.path.append(np.clip(self.plan.actions[index], LOWER, UPPER))
+        after = min(index + 1, self.plan.horizon - 1)
+        one, other = self.plan.actions[index], self.plan.actions[after]
+        wanted = one + into_ns / STEP * (other - one)
+        self.check_unlimited(command, wanted)
+        self.path.append(np.clip(wanted, LOWER, UPPER))
         if "slowed" in command.limited:  # late on the path, never ahead of it or off it
             behind = np.array([*self.path, *self.sent[-1:]])[:, ARM]
             assert np.all(command.positions[ARM] >= behind.min(axis=0) - TOLERANCE)

@@ -25,7 +25,7 @@ def limited_robot(velocity, acceleration, jerk, rate_hz, tolerance_rad):
         )
         for joint in ROBOT.joints
     )
-    safety = dataclasses.replace(ROBOT.safety, path_tolerance_rad=tolerance_rad)
+    safety = dataclasses.replace(ROBOT.safety, path_tolerance_rad=tolerance_rad, workspace=None)
     return dataclasses.replace(ROBOT, joints=joints, control_rate_hz=rate_hz, safety=safety)
 
 
@@ -100,3 +100,21 @@ def test_a_plan_is_played_as_it_was_reviewed_and_can_be_stopped_at_every_step(ro
         for _ in range(20):
             stop.append(stopping.brake(path[0]).positions)
         assert_within(stop, robot)
+
+
+@FEWER
+@given(robots, seeds)
+def test_an_arm_that_catches_up_gets_there_and_never_beyond(robot, seed):
+    limits, rng = JointLimits(robot), np.random.default_rng(seed)
+    start, target = rng.uniform(LOWER, UPPER, (2, ROBOT.dof))
+    low, high = np.minimum(start, target) - 1e-4, np.maximum(start, target) + 1e-4
+    fastest_s = np.max(np.abs(target - start) / robot.velocity_limit)
+    ramps_s = 2.0 * np.max(robot.velocity_limit / robot.acceleration_limit)
+    ramps_s += 4.0 * np.max(robot.acceleration_limit / robot.jerk_limit)
+    path = []
+    for _ in range(int((2.0 * (fastest_s + ramps_s) + 1.0) * robot.control_rate_hz)):
+        limits.new_path()  # the target is all that counts, not the way there
+        path.append(limits.limit(target, start).positions)
+        assert np.all((path[-1] >= low) & (path[-1] <= high))
+    assert np.max(np.abs(path[-1] - target)) < 1e-3
+    assert_within([start] * 3 + path, robot)

@@ -142,7 +142,13 @@ def test_unknown_family_instruction_and_cube_are_refused(world):
 def test_another_robots_embodiment_is_refused():
     joints = tuple(dataclasses.replace(j, name=j.name + "_x") for j in EMBODIMENT.joints)
     gripper = dataclasses.replace(EMBODIMENT.gripper, joint="gripper_x")
-    other = dataclasses.replace(EMBODIMENT, joints=joints, gripper=gripper)
+    other = dataclasses.replace(
+        EMBODIMENT,
+        joints=joints,
+        gripper=gripper,
+        kinematics=None,
+        safety=dataclasses.replace(EMBODIMENT.safety, workspace=None),
+    )
     with pytest.raises(
         EmbodimentError, match="found in the simulator:     shoulder_pan, shoulder_lift"
     ):

@@ -65,8 +65,8 @@ def test_broken_yaml_is_named(tmp_path):
 def test_an_empty_file_is_told_what_belongs_in_it(tmp_path):
     assert refusal(tmp_path, None) == (
         "the embodiment must be a mapping with: name, description, simulated, control_rate_hz, "
-        "action_space, hold, joints, gripper, cameras, joint_states_topic, watchdog, safety. "
-        "Got: None"
+        "action_space, hold, joints, gripper, cameras, joint_states_topic, watchdog, safety, "
+        "kinematics. Got: None"
     )
 
 

@@ -1,6 +1,7 @@
 """A grid: cells that are kept, taken up again, compared and shown."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,10 +96,11 @@ def test_the_report_and_the_results_hold_every_cell(tmp_path):
 
 
 def test_the_table_says_what_is_decided(capsys):
-    print_grid(Console(width=100), CELLS)
+    print_grid(Console(width=80), CELLS)
     printed = capsys.readouterr().out
     assert "d = 4: synchronous is better than naive, 9 to 0, E = 51" in printed
     assert "2.00 s" in printed
+    assert re.search(r"naive +4 +1/10 +", printed), "nothing is squeezed out of a narrow terminal"
 
 
 @pytest.fixture

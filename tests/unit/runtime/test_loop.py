@@ -38,7 +38,7 @@ class Passing:
     def review(self, steps, measured):
         return Review(CommitReason.ACCEPTED)
 
-    def limit(self, target, measured, speed=1.0):
+    def limit(self, target, measured, speed=1.0, ahead=None):
         if not np.all(np.isfinite(target)):
             return None
         self.last = np.array(target)
@@ -54,7 +54,7 @@ class Passing:
 class Refusing(Passing):
     """Refuses whatever is above 0.5 rad."""
 
-    def limit(self, target, measured, speed=1.0):
+    def limit(self, target, measured, speed=1.0, ahead=None):
         return super().limit(target, measured) if np.max(target) <= 0.5 else None
 
 

@@ -93,6 +93,15 @@ def test_a_fault_that_lasts_latches_until_reset(arm):
     assert arm.play()[1].mode is ControlMode.RUNNING
 
 
+def test_a_robot_that_is_slow_to_start_is_waited_for():
+    arm = Arm()
+    for k in range(2 * LATCH):
+        assert arm.loop.tick(k * STEP, None, None) is None
+    assert arm.loop.status().mode is ControlMode.WAITING
+    arm.k = 2 * LATCH
+    assert arm.play()[1].mode is ControlMode.RUNNING
+
+
 def test_starvation_never_latches(arm):
     for _ in range(2 * LATCH):
         command = arm.tick()

@@ -31,11 +31,18 @@ def test_an_empty_timeline_is_starved(timeline):
     assert timeline.observation_time_ns is None
 
 
-def test_each_step_lasts_from_its_tick_until_the_next(timeline):
+def test_between_two_steps_the_plan_is_played_in_proportion(timeline):
     timeline.commit(chunk(100), 100)
-    times = [99, 100, 149, 150, 199, 200, 299, 300]
-    assert [played(timeline, t) for t in times] == [None, 0, 0, 1, 1, 2, 3, None]
+    times = [99, 100, 125, 150, 190, 200, 299, 300]
+    expected = [None, 0, 0.5, 1, pytest.approx(1.8), 2, 3, None]
+    assert [played(timeline, t) for t in times] == expected
     assert [timeline.steps_left(t) for t in times] == [0, 4, 4, 3, 3, 2, 1, 0]
+
+
+def test_on_the_grid_the_steps_are_played_bit_for_bit(timeline):
+    plan = ActionChunk(100, STEP, np.random.default_rng(0).normal(size=(4, 2)))
+    timeline.commit(plan, 100)
+    assert np.array_equal(timeline.upcoming(150, 9), plan.actions[1:])
 
 
 def test_an_action_carries_the_time_it_is_for(timeline):
@@ -46,13 +53,13 @@ def test_an_action_carries_the_time_it_is_for(timeline):
 def test_steps_that_have_passed_are_trimmed(timeline):
     verdict = timeline.commit(chunk(100), 220)
     assert verdict.accepted and verdict.trimmed_steps == 2
-    assert played(timeline, 220) == 2
+    assert played(timeline, 220) == pytest.approx(2.4)
 
 
 def test_a_newer_chunk_takes_over_at_once(timeline):
     timeline.commit(chunk(100), 100)
     assert timeline.commit(chunk(150, base=10.0), 170).accepted
-    assert played(timeline, 170) == 10.0
+    assert played(timeline, 170) == pytest.approx(10.4)
     assert timeline.observation_time_ns == 150
 
 
@@ -126,7 +133,7 @@ def test_a_chunk_that_resumes_begins_where_the_arm_stands():
     timeline = resuming()
     verdict = timeline.commit(chunk(100), 220)
     assert verdict.accepted and verdict.trimmed_steps == 0
-    assert [played(timeline, t) for t in (220, 250, 300, 350, 400)] == [0, 1, 2, 3, None]
+    assert [played(timeline, t) for t in (200, 250, 300, 350, 400)] == [0, 1, 2, 3, None]
 
 
 def test_only_the_steps_before_the_plan_ran_out_have_passed():
@@ -134,14 +141,14 @@ def test_only_the_steps_before_the_plan_ran_out_have_passed():
     timeline.commit(chunk(100), 100)  # plays until 300
     verdict = timeline.commit(chunk(250, base=10.0), 410)  # one step played, then two still
     assert verdict.trimmed_steps == 1
-    assert [played(timeline, t) for t in (410, 450, 500, 550)] == [11, 12, 13, None]
+    assert [played(timeline, t) for t in (400, 450, 500, 550)] == [11, 12, 13, None]
 
 
 def test_a_chunk_that_joins_a_running_plan_is_trimmed_by_the_clock():
     timeline = resuming()
     timeline.commit(chunk(100, steps=8), 100)
     assert timeline.commit(chunk(200, base=10.0), 310).trimmed_steps == 2
-    assert played(timeline, 310) == 12
+    assert played(timeline, 300) == 12
 
 
 def test_a_chunk_of_which_everything_has_passed_is_stale_even_for_an_arm_that_stands():

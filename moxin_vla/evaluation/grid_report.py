@@ -110,7 +110,9 @@ def _summary(grid: Grid, method: str, cell: Cell) -> dict[str, Any]:
 def print_grid(console: Console, cells: Sequence[Cell]) -> None:
     """Print one row per cell."""
     grid = Grid(cells)
-    table = Table(title="Joiners under delay", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="Joiners under delay", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("joiner", no_wrap=True, min_width=max(map(len, grid.methods)))
     for name in ("d", "success", "95 %", "time", "jump", "limited", "held"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))

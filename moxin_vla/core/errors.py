@@ -31,6 +31,10 @@ class SimulationError(MoxinVlaError):
     """The simulator can't be built, rendered or reset as asked."""
 
 
+class RecordingError(MoxinVlaError):
+    """An episode can't be recorded, or a dataset can't be written, read or extended."""
+
+
 class DependencyError(MoxinVlaError):
     """An optional dependency is missing."""
 

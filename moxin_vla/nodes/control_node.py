@@ -24,8 +24,8 @@ from trajectory_msgs.msg import JointTrajectory
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError, listed
+from moxin_vla.core.joints import JointLookup
 from moxin_vla.core.types import ActionChunk, Command, ControlMode, HoldReason
-from moxin_vla.observation.joints import JointLookup
 from moxin_vla.ros.commanders import CommanderWatch
 from moxin_vla.ros.conversions import (
     command_message,

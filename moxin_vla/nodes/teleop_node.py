@@ -22,7 +22,7 @@ from trajectory_msgs.msg import JointTrajectory
 from moxin_vla.core.clock import NS_PER_S, SteadyClock
 from moxin_vla.core.embodiment import Embodiment, load_embodiment
 from moxin_vla.core.errors import DependencyError, MoxinVlaError, listed
-from moxin_vla.observation.joints import JointLookup
+from moxin_vla.core.joints import JointLookup
 from moxin_vla.ros.conversions import message_to_command, target_message, time_to_ns
 from moxin_vla.ros.diagnostics import (
     ERROR,

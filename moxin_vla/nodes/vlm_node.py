@@ -19,7 +19,7 @@ from std_msgs.msg import String
 
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError
-from moxin_vla.observation.images import decode_compressed
+from moxin_vla.core.images import decode_compressed
 from moxin_vla.ros.conversions import image_pixels
 from moxin_vla.ros.diagnostics import ERROR, OK, Arrivals, status_message
 from moxin_vla.ros.lifecycle import ManagedNode, run_node

@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from moxin_vla.core.clock import NS_PER_S, seconds_to_ns
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import ObservationError, listed
+from moxin_vla.core.images import resized
+from moxin_vla.core.joints import JointLookup
 from moxin_vla.core.types import Observation, checked_instruction, frozen_array
 from moxin_vla.observation.align import Aligned, Gap, align
 from moxin_vla.observation.buffer import StampedBuffer
 from moxin_vla.observation.frozen import FrozenCamera
-from moxin_vla.observation.images import resized
-from moxin_vla.observation.joints import JointLookup
 
 _IMAGE_DEPTH = 4
 _JOINT_DEPTH = 256  # at 1 kHz an image may come a quarter of a second after its joint state

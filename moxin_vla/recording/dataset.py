@@ -15,9 +15,8 @@ from moxin_vla.core.errors import DependencyError
 class DatasetWriter:
     """Writes one LeRobotDataset v3; all of it or, after a crash, none of it.
 
-    A dataset without the mark `moxin_vla.json` was cut off: lerobot's parquet files have no footer
-        until `finalize`. `open` deletes
-    such a rest, so that a recipe can simply run again.
+    A dataset without the mark `meta/moxin_vla.json` was cut off: lerobot's parquet files have no
+    footer until `finalize`. What was there before is deleted, so a recipe can simply run again.
 
     Args:
         root: Folder of the dataset; made here.

@@ -15,8 +15,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.errors import ObservationError, PolicyError, listed
+from moxin_vla.core.images import decode_raw
 from moxin_vla.core.types import ActionChunk, Command
-from moxin_vla.observation.images import decode_raw
 
 
 def time_to_ns(stamp: Time | Duration) -> int:

@@ -10,9 +10,9 @@ from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from moxin_vla.core.embodiment import Embodiment
+from moxin_vla.core.joints import JointLookup
 from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus
 from moxin_vla.core.types import ActionChunk
-from moxin_vla.observation.joints import JointLookup
 from moxin_vla.ros.conversions import (
     image_pixels,
     message_to_chunk,

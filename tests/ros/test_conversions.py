@@ -6,8 +6,8 @@ from builtin_interfaces.msg import Duration
 
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import ObservationError, PolicyError
+from moxin_vla.core.images import decode_raw
 from moxin_vla.core.types import ActionChunk, Command, ControlMode
-from moxin_vla.observation.images import decode_raw
 from moxin_vla.ros.conversions import (
     chunk_message,
     command_message,

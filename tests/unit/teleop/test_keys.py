@@ -1,7 +1,14 @@
 import pytest
 
 from moxin_vla.core.clock import seconds_to_ns
-from moxin_vla.teleop.keys import INTERRUPT, RELEASES_ARE_TOLD, Change, HeldKeys, KeyDecoder, Stroke
+from moxin_vla.teleop.keys import (
+    INTERRUPT,
+    RELEASES_ARE_TOLD,
+    Change,
+    HeldKeys,
+    KeyDecoder,
+    Stroke,
+)
 
 
 def decoded(*pieces: bytes) -> list[Stroke]:

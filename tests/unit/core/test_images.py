@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from moxin_vla.core.errors import ObservationError
-from moxin_vla.observation.images import decode_compressed, decode_raw, resized
+from moxin_vla.core.images import decode_compressed, decode_raw, resized
 
 RGB = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)  # (height, width, 3)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from moxin_vla.core.errors import ObservationError
-from moxin_vla.observation.joints import JointLookup
+from moxin_vla.core.joints import JointLookup
 
 
 @pytest.fixture

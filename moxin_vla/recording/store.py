@@ -1,0 +1,252 @@
+"""The dataset on disk: episodes join it one by one, each wholly or not at all.
+
+    ROOT/.recording/NNNNNN/           an episode being written; dropped at the next start
+    ROOT/.recording/NNNNNN/READY      complete and flushed; its files only have to be put in place
+    ROOT/data, videos, meta           what any reader of LeRobotDataset v3 sees
+
+Every file is put in place by a rename, `info.json` last. At any moment a reader finds a dataset
+that it can load; a start after a crash goes on with the renames where they ended.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from moxin_vla.core.dataset import FINISHED_MARK
+from moxin_vla.core.errors import DependencyError, RecordingError
+from moxin_vla.recording.codec import Codec
+from moxin_vla.recording.files import flush, put, write_json
+from moxin_vla.recording.staging import StagedEpisode
+
+_STAGE, _READY, _PER_CHUNK = ".recording", "READY", 1000
+_META = ("meta/tasks.parquet", "meta/stats.json", "meta/info.json")  # in the order of renaming
+
+
+class DatasetStore:
+    """A dataset that grows; one process at a time. Use as a context manager.
+
+    Args:
+        root: Folder of the dataset; made if it is not there, else extended.
+        features: lerobot's declaration of what each row holds.
+        fps: Rows per second.
+        robot_type: Name of the embodiment.
+        metadata: Written into `meta/moxin_vla.json` of a new dataset. Its `embodiment` must be
+            that of a dataset that is extended.
+        codec: How images are stored.
+
+    Raises:
+        RecordingError: The folder holds something else, another robot's data, or is in use.
+        DependencyError: lerobot is not installed.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        features: Mapping[str, dict],
+        fps: int,
+        robot_type: str,
+        metadata: Mapping[str, Any],
+        codec: Codec,
+    ) -> None:
+        try:
+            import lerobot.datasets.lerobot_dataset  # noqa: F401
+        except ImportError as error:
+            raise DependencyError(
+                "Recording needs lerobot. Install it with: pip install 'moxin_vla[data]'"
+            ) from error
+        self.root, self.codec = root, codec
+        self.recovered: list[str] = []  # what the last session left behind, in words
+        if not (root / "meta" / "info.json").is_file():
+            self._create(features, fps, robot_type, metadata)
+        self._stage = root / _STAGE
+        self._stage.mkdir(exist_ok=True)
+        self._lock = self._locked()
+        try:
+            _check(root, features, fps, robot_type, metadata)
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "DatasetStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others use the dataset. Idempotent."""
+        if not self._lock.closed:
+            self._lock.close()
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes the dataset has."""
+        return _info(self.root)["total_episodes"]
+
+    def stage(self) -> StagedEpisode:
+        """Begin to write the next episode; only one at a time."""
+        index = self.episodes
+        folder = self._stage / f"{index:06d}"
+        if folder.exists():
+            shutil.rmtree(folder)
+        return StagedEpisode(folder, self.root, self.codec)
+
+    def join(self, staged: StagedEpisode, details: Mapping[str, Any]) -> int:
+        """Make a finished episode part of the dataset; from then on it is durable.
+
+        Args:
+            staged: The episode, finished.
+            details: What `meta/recording/NNNNNN.json` shall say about it.
+
+        Returns:
+            Its index.
+
+        Raises:
+            RecordingError: The disk failed.
+        """
+        try:
+            prepare(staged, details)
+            put_in_place(staged.folder, self.root)
+        except OSError as error:
+            raise RecordingError(f"The episode can't be stored: {error}") from error
+        return staged.index
+
+    def _create(
+        self, features: Mapping[str, dict], fps: int, robot_type: str, metadata: Mapping[str, Any]
+    ) -> None:
+        """Make an empty dataset, complete from the moment it is there."""
+        from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+
+        if self.root.exists() and any(self.root.iterdir()):
+            raise RecordingError(
+                f"'{self.root}' is not empty and not a dataset. Name a new folder, or a "
+                "LeRobotDataset v3 to extend."
+            )
+        beside = self.root.with_name(f".{self.root.name}.part")
+        shutil.rmtree(beside, ignore_errors=True)
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        video = any(feature["dtype"] == "video" for feature in features.values())
+        LeRobotDatasetMetadata.create(
+            self.root.name, fps, dict(features), robot_type, beside, use_videos=video
+        )
+        write_json(beside / FINISHED_MARK, dict(metadata))
+        flush(beside / "meta" / "info.json")
+        if self.root.exists():
+            self.root.rmdir()
+        beside.replace(self.root)
+        flush(self.root.parent)
+
+    def _locked(self) -> Any:
+        lock = (self._stage / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise RecordingError(f"Somebody else is recording into '{self.root}'.") from error
+        return lock
+
+    def _recover(self) -> None:
+        """Finish what was ready when the last session ended, and drop what was not."""
+        for folder in sorted(path for path in self._stage.iterdir() if path.is_dir()):
+            if (folder / _READY).is_file():
+                put_in_place(folder, self.root)
+                self.recovered.append(f"episode {int(folder.name)} was complete and is kept")
+            else:
+                shutil.rmtree(folder)
+                self.recovered.append(f"episode {int(folder.name)} was cut off and is dropped")
+
+
+def prepare(staged: StagedEpisode, details: Mapping[str, Any]) -> None:
+    """Flush everything that an episode will add and say so: from here on it can't be lost."""
+    folder, index = staged.folder, staged.index
+    place = f"chunk-{index // _PER_CHUNK:03d}/file-{index % _PER_CHUNK:03d}"
+    _say_where(staged)
+    note = folder / "details.json"
+    write_json(note, dict(details))
+    moves = [
+        *((staged.video(key), f"videos/{key}/{place}.mp4") for key in staged.cameras),
+        (note, f"meta/recording/{index:06d}.json"),
+        (folder / _META[0], _META[0]),
+        (staged.data, f"data/{place}.parquet"),
+        (staged.episodes, f"meta/episodes/{place}.parquet"),
+        *((folder / name, name) for name in _META[1:]),
+    ]
+    moves = [(source, target) for source, target in moves if source.exists()]  # tasks: if new
+    for source, _ in moves:
+        flush(source)
+        flush(source.parent)
+    write_json(
+        folder / _READY,
+        [[str(source.relative_to(folder)), target] for source, target in moves],
+    )
+
+
+def put_in_place(folder: Path, root: Path) -> None:
+    """Rename the files of a prepared episode into the dataset; may be repeated after a crash."""
+    for source, target in json.loads((folder / _READY).read_text(encoding="utf-8")):
+        if (folder / source).exists():
+            put(folder / source, root / target)
+    shutil.rmtree(folder)
+
+
+def _say_where(staged: StagedEpisode) -> None:
+    """Put into the episode's entry where its files and rows will be."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(staged.episodes)
+    chunk, file = divmod(staged.index, _PER_CHUNK)
+    for column, name in enumerate(table.column_names):
+        value = {
+            "dataset_from_index": staged.first_row,
+            "dataset_to_index": staged.first_row + staged.rows,
+        }.get(name)
+        value = chunk if name.endswith("/chunk_index") else value
+        value = file if name.endswith("/file_index") else value
+        if value is not None:
+            kind = table.schema.field(name).type
+            table = table.set_column(column, name, pa.array([value], kind))
+    beside = staged.episodes.with_suffix(".part")
+    parquet.write_table(table, beside)
+    beside.replace(staged.episodes)
+
+
+def _info(root: Path) -> dict[str, Any]:
+    return json.loads((root / "meta" / "info.json").read_text(encoding="utf-8"))
+
+
+def _check(
+    root: Path,
+    features: Mapping[str, dict],
+    fps: int,
+    robot_type: str,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Refuse to extend a dataset of another robot, or of rows that hold something else."""
+    info, mark = _info(root), root / FINISHED_MARK
+    found = {"robot": info.get("robot_type"), "rows per second": info["fps"]}
+    expected: dict[str, Any] = {"robot": robot_type, "rows per second": fps}
+    for name, feature in features.items():
+        theirs = info["features"].get(name)
+        ours = f"{feature['dtype']} {tuple(feature['shape'])} {feature['names'] or ''}"
+        expected[name] = ours.strip()
+        found[name] = "absent"
+        if theirs is not None:
+            names = theirs.get("names") or ""
+            found[name] = f"{theirs['dtype']} {tuple(theirs['shape'])} {names}".strip()
+    if mark.is_file() and "embodiment" in metadata:
+        known = json.loads(mark.read_text(encoding="utf-8")).get("embodiment")
+        found["embodiment"] = (
+            "another content of the file" if known != metadata["embodiment"] else ""
+        )
+        expected["embodiment"] = ""
+    wrong = [name for name in expected if found[name] != expected[name]]
+    if wrong:
+        lines = [f"  {name}: found {found[name]}, expected {expected[name]}" for name in wrong]
+        raise RecordingError(
+            f"The dataset at '{root}' can't be extended with this robot:\n" + "\n".join(lines)
+        )

@@ -40,6 +40,10 @@ def reason(running: SimpleNamespace) -> str:
     return running.client.recorder.control.get("reason", "")
 
 
+def standing(running: SimpleNamespace) -> bool:
+    return running.client.recorder.control.get("standing") == "True"
+
+
 def largest_step(episode) -> np.ndarray:
     """Largest change of any joint between consecutive commands, in [rad]."""
     commands = [episode.commands[t] for t in sorted(episode.commands)]
@@ -56,6 +60,7 @@ def test_a_killed_policy_makes_the_arm_hold_and_a_restarted_one_goes_on(
     os.kill(sweep.system.pid("policy_node"), signal.SIGKILL)
     wait(sweep, lambda: mode(sweep) == "holding", "the arm holds")
     assert reason(sweep) == RUN_OUT
+    wait(sweep, lambda: standing(sweep), "the arm stands")
     held_from, step = max(episode.commands), episode.status.step
     wait(sweep, lambda: episode.status.step >= step + 10, "time goes on")
     held = [p for t, p in episode.commands.items() if t > held_from]
@@ -82,6 +87,7 @@ def test_a_stop_latches_until_reset(sweep: SimpleNamespace, listener) -> None:
     listener.call(Trigger, "control_node/stop", Trigger.Request())
     wait(sweep, lambda: mode(sweep) == "stopped", "the stop is reported")
     listener.until(lambda: stopped and stopped[-1].level == ERROR, "as an error")
+    wait(sweep, lambda: standing(sweep), "the arm stands")
     at, step = max(episode.commands), episode.status.step
     wait(sweep, lambda: episode.status.step >= step + 20, "chunks keep coming")
     held = [p for t, p in episode.commands.items() if t > at]

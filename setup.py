@@ -86,6 +86,7 @@ setup(
             "control_node = moxin_vla.nodes.control_node:main",
             "vlm_node = moxin_vla.nodes.vlm_node:main",
             "teleop_node = moxin_vla.nodes.teleop_node:main",
+            "recorder_node = moxin_vla.nodes.recorder_node:main",
         ]
     },
 )

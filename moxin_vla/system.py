@@ -31,9 +31,11 @@ class SystemConfig:
         self_test: False to let a policy act that was not tested at start-up.
         teleop: Device an operator drives with, as `make_device` names it; empty for none. The
             `autopilot` needs the simulator, `keyboard` a terminal (see `moxin-vla teleop`).
+        record: Folder of the dataset to record into; empty to record nothing.
         vlm: A vision-language model that answers questions beside the policy; empty for none.
         domain_id: A ROS domain of its own on this machine; None keeps the user's.
         simulation_parameters: More parameters of sim_node, such as `family` and `seed`.
+        recorder_parameters: More parameters of recorder_node, such as `instruction` and `codec`.
         teleop_parameters: More parameters of teleop_node, such as `options` and `mode`.
     """
 
@@ -49,9 +51,11 @@ class SystemConfig:
     self_test: bool = True
     vlm: str = ""
     teleop: str = ""
+    record: str = ""
     domain_id: int | None = None
     simulation_parameters: dict[str, Any] = field(default_factory=dict)
     teleop_parameters: dict[str, Any] = field(default_factory=dict)
+    recorder_parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -126,6 +130,10 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
             **config.teleop_parameters,
         }
         nodes.append(NodeDeclaration("teleop_node", operator, managed=True))
+    if config.record:
+        recording = {"embodiment": embodiment, "root": str(Path(config.record).resolve())}
+        recording |= {"use_sim_time": config.simulation, **config.recorder_parameters}
+        nodes.append(NodeDeclaration("recorder_node", recording, managed=True))
     if config.vlm:
         asked = {"embodiment": embodiment, "vlm": _absolute(config.vlm), "device": config.device}
         nodes.append(NodeDeclaration("vlm_node", asked, managed=True))

@@ -11,10 +11,21 @@ import traceback
 from collections.abc import Sequence
 
 import moxin_vla
-from moxin_vla.cli import ask, bringup, convert, demo, doctor, evaluate, inspect, nano, teleop
+from moxin_vla.cli import (
+    ask,
+    bringup,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    inspect,
+    nano,
+    record,
+    teleop,
+)
 from moxin_vla.core.errors import MoxinVlaError
 
-_VERBS = (demo, evaluate, bringup, teleop, inspect, convert, ask, nano, doctor)
+_VERBS = (demo, evaluate, bringup, teleop, record, inspect, convert, ask, nano, doctor)
 # What a verb may find missing, and the extra that brings it.
 _EXTRA_OF = {
     **dict.fromkeys(("mujoco", "so101_nexus", "gymnasium", "trimesh", "mink"), "sim"),

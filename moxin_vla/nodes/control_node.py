@@ -32,6 +32,7 @@ from moxin_vla.ros.conversions import (
     forward_command_message,
     message_to_chunk,
     message_to_target,
+    target_message,
     time_to_ns,
 )
 from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, Timings, status_message
@@ -131,6 +132,9 @@ class ControlNode(ManagedNode):
     def _connect(self, dry_run: str) -> None:
         self._commands_out = self.create_lifecycle_publisher(
             _COMMAND_TYPES[self._command_type], dry_run or "~/command", COMMAND_PUBLISHER
+        )
+        self._actions_out = self.create_lifecycle_publisher(
+            JointTrajectory, "~/action", COMMAND_PUBLISHER
         )
         self._commanders = CommanderWatch(
             self, _COMMAND_TYPES[self._command_type], self._commands_out.topic_name
@@ -388,11 +392,27 @@ class ControlNode(ManagedNode):
         if command is not None:
             self._sent = self._as_message(command)
             self._commanders.sent(self._sent)
+            self._say_what_was_asked(now_ns)
             self._commands_out.publish(self._sent)
         if self._control.latched is not HoldReason.NONE:
             self._latch(self._control.latched)
         self._timings.end()
         self._say_status()
+
+    def _say_what_was_asked(self, now_ns: int) -> None:
+        """Publish who asked for what before safety, if anybody wants to know."""
+        if self._actions_out.get_subscription_count() == 0:
+            return
+        asked = self._control.asked
+        driver = "" if asked.driver is None else asked.driver.value
+        message = target_message(
+            now_ns,
+            self._embodiment.joint_names,
+            asked.positions,
+            driver,
+            max(0, asked.chunk_age_ns or 0),
+        )
+        self._actions_out.publish(message)
 
     def _say_status(self) -> None:
         """Publish the status of every tick in lockstep, else when it changes, or after a while.

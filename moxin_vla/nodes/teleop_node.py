@@ -361,7 +361,7 @@ class TeleopNode(ManagedNode):
             "messages refused": self._refused,
             "ticks without all that the device needs": self._incomplete,
             "recorder": self._recorder.answer,
-            **self._timings.values(),
+            **self._timings.values,
             **self._arrivals.rates,
         }
         if self._trouble:

@@ -156,6 +156,11 @@ class RowAssembler:
         return {name: stream.counts for name, stream in self._streams.items()}
 
     @property
+    def pending(self) -> int:
+        """Ticks of which no row was made yet."""
+        return len(self._commands)
+
+    @property
     def lacks(self) -> list[str]:
         """What has not delivered anything yet."""
         return [name for name, stream in self._streams.items() if stream.newest_ns < 0]

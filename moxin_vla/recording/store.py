@@ -33,8 +33,7 @@ class DatasetStore:
         features: lerobot's declaration of what each row holds.
         fps: Rows per second.
         robot_type: Name of the embodiment.
-        metadata: Written into `meta/moxin_vla.json` of a new dataset. Its `embodiment` must be
-            that of a dataset that is extended.
+        metadata: Written into `meta/moxin_vla.json` of a new dataset.
         codec: How images are stored.
 
     Raises:
@@ -58,15 +57,14 @@ class DatasetStore:
                 "Recording needs lerobot. Install it with: pip install 'moxin_vla[data]'"
             ) from error
         self.root, self.codec = root, codec
-        self.recovered: list[str] = []  # what the last session left behind, in words
         if not (root / "meta" / "info.json").is_file():
             self._create(features, fps, robot_type, metadata)
         self._stage = root / _STAGE
         self._stage.mkdir(exist_ok=True)
         self._lock = self._locked()
         try:
-            _check(root, features, fps, robot_type, metadata)
-            self._recover()
+            _check(root, features, fps, robot_type)
+            self.recovered = self._recover()  # what the last session left behind, in words
         except BaseException:
             self.close()
             raise
@@ -88,12 +86,17 @@ class DatasetStore:
         return _info(self.root)["total_episodes"]
 
     def stage(self) -> StagedEpisode:
-        """Begin to write the next episode; only one at a time."""
-        index = self.episodes
-        folder = self._stage / f"{index:06d}"
-        if folder.exists():
-            shutil.rmtree(folder)
-        return StagedEpisode(folder, self.root, self.codec)
+        """Begin to write the next episode; only one at a time.
+
+        Raises:
+            RecordingError: The disk failed.
+        """
+        try:
+            self._recover()
+            folder = self._stage / f"{self.episodes:06d}"
+            return StagedEpisode(folder, self.root, self.codec)
+        except OSError as error:
+            raise RecordingError(f"An episode can't be begun: {error}") from error
 
     def join(self, staged: StagedEpisode, details: Mapping[str, Any]) -> int:
         """Make a finished episode part of the dataset; from then on it is durable.
@@ -110,10 +113,21 @@ class DatasetStore:
         """
         try:
             prepare(staged, details)
-            put_in_place(staged.folder, self.root)
         except OSError as error:
             raise RecordingError(f"The episode can't be stored: {error}") from error
+        try:
+            put_in_place(staged.folder, self.root)
+        except OSError as error:
+            raise RecordingError(
+                f"The episode is safe in '{staged.folder}' and joins the dataset with the next "
+                f"one, or at the next start. Now it can't: {error}"
+            ) from error
         return staged.index
+
+    def drop(self, staged: StagedEpisode) -> None:
+        """Delete an episode that is not to be kept; one that is ready stays."""
+        if not (staged.folder / _READY).is_file():
+            staged.abandon()
 
     def _create(
         self, features: Mapping[str, dict], fps: int, robot_type: str, metadata: Mapping[str, Any]
@@ -149,15 +163,17 @@ class DatasetStore:
             raise RecordingError(f"Somebody else is recording into '{self.root}'.") from error
         return lock
 
-    def _recover(self) -> None:
-        """Finish what was ready when the last session ended, and drop what was not."""
+    def _recover(self) -> list[str]:
+        """Finish what is ready, drop what is not; return both in words."""
+        done = []
         for folder in sorted(path for path in self._stage.iterdir() if path.is_dir()):
             if (folder / _READY).is_file():
                 put_in_place(folder, self.root)
-                self.recovered.append(f"episode {int(folder.name)} was complete and is kept")
+                done.append(f"episode {int(folder.name)} was complete and is kept")
             else:
                 shutil.rmtree(folder)
-                self.recovered.append(f"episode {int(folder.name)} was cut off and is dropped")
+                done.append(f"episode {int(folder.name)} was cut off and is dropped")
+        return done
 
 
 def prepare(staged: StagedEpisode, details: Mapping[str, Any]) -> None:
@@ -219,15 +235,9 @@ def _info(root: Path) -> dict[str, Any]:
     return json.loads((root / "meta" / "info.json").read_text(encoding="utf-8"))
 
 
-def _check(
-    root: Path,
-    features: Mapping[str, dict],
-    fps: int,
-    robot_type: str,
-    metadata: Mapping[str, Any],
-) -> None:
+def _check(root: Path, features: Mapping[str, dict], fps: int, robot_type: str) -> None:
     """Refuse to extend a dataset of another robot, or of rows that hold something else."""
-    info, mark = _info(root), root / FINISHED_MARK
+    info = _info(root)
     found = {"robot": info.get("robot_type"), "rows per second": info["fps"]}
     expected: dict[str, Any] = {"robot": robot_type, "rows per second": fps}
     for name, feature in features.items():
@@ -238,12 +248,6 @@ def _check(
         if theirs is not None:
             names = theirs.get("names") or ""
             found[name] = f"{theirs['dtype']} {tuple(theirs['shape'])} {names}".strip()
-    if mark.is_file() and "embodiment" in metadata:
-        known = json.loads(mark.read_text(encoding="utf-8")).get("embodiment")
-        found["embodiment"] = (
-            "another content of the file" if known != metadata["embodiment"] else ""
-        )
-        expected["embodiment"] = ""
     wrong = [name for name in expected if found[name] != expected[name]]
     if wrong:
         lines = [f"  {name}: found {found[name]}, expected {expected[name]}" for name in wrong]

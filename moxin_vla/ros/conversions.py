@@ -129,12 +129,18 @@ def target_message(
     joints: Sequence[str],
     positions: NDArray[np.float64] | None,
     frame_id: str = "",
+    age_ns: int = 0,
 ) -> JointTrajectory:
-    """Wrap what somebody wants at a tick: one point (D,), in [rad]; no point for nothing."""
+    """Wrap what somebody wants at a tick: one point (D,), in [rad]; no point for nothing.
+
+    `frame_id` says who; `time_from_start` how old the plan behind it is, in [ns].
+    """
     message = JointTrajectory(joint_names=list(joints))
     message.header.stamp, message.header.frame_id = ns_to_time(time_ns), frame_id
     if positions is not None:
-        message.points.append(JointTrajectoryPoint(positions=array("d", positions)))
+        point = JointTrajectoryPoint(positions=array("d", positions))
+        point.time_from_start = Duration(sec=age_ns // NS_PER_S, nanosec=age_ns % NS_PER_S)
+        message.points.append(point)
     return message
 
 

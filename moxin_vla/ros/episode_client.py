@@ -55,6 +55,7 @@ class EpisodeClient:
         self._set = node.create_client(SetParameters, "sim_node/set_parameters")
         self._pause = node.create_client(SetBool, "sim_node/pause")
         self._reset_sim = node.create_client(Trigger, "sim_node/reset")
+        self._triggers: dict[str, Any] = {}
         self._resets = [
             node.create_client(Trigger, f"{name}/reset")
             for name in ("policy_node", "control_node")
@@ -71,8 +72,18 @@ class EpisodeClient:
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
 
-    def begin(self, spec: EpisodeSpec, film: bool = False) -> RosEpisode:
+    def begin(
+        self,
+        spec: EpisodeSpec,
+        film: bool = False,
+        before_go: Callable[[], None] = lambda: None,
+    ) -> RosEpisode:
         """Set up an episode and let it start.
+
+        Args:
+            spec: What is played.
+            film: Whether to keep the images of the bystander's camera.
+            before_go: Called when all is set up and time stands still.
 
         Returns:
             The episode; it fills up while messages are handled.
@@ -87,6 +98,7 @@ class EpisodeClient:
             self._reset(client, report.published_ns)
         self.tell(spec.instruction)
         episode = self.recorder.start(spec, report)
+        before_go()
         self._call(self._pause, SetBool.Request(data=False))
         return episode
 
@@ -172,6 +184,21 @@ class EpisodeClient:
             if time.monotonic() > deadline:
                 return
             self.spin_once(0.02)
+
+    def trigger(self, service: str) -> Trigger.Response:
+        """Call a service of type std_srvs/Trigger.
+
+        Raises:
+            MoxinVlaError: It does not answer.
+        """
+        if service not in self._triggers:
+            self._triggers[service] = self._node.create_client(Trigger, service)
+        return self._call(self._triggers[service], Trigger.Request())
+
+    @property
+    def node(self) -> Any:
+        """The node whose messages `spin_once` handles."""
+        return self._node
 
     def _call(self, client: Any, request: Any) -> Any:
         answer = patient_call(client, request, lambda: self.spin_once(0.05), _SERVICE_S)

@@ -17,6 +17,7 @@ LATCHED_PUBLISHER = QoSProfile(
 JOINTS_PUBLISHER = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 IMAGE_PUBLISHER = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 RECORDING = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+RECORDING_BEST_EFFORT = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def sensor_subscription(lossless: bool) -> QoSProfile:

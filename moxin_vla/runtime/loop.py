@@ -1,5 +1,7 @@
 """The control loop: one command per tick, whatever arrives and whatever does not."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,21 @@ _FAULT_OF = {
     CommitReason.OUT_OF_CONTRACT: HoldReason.OUT_OF_CONTRACT,
     CommitReason.START_JUMP: HoldReason.START_JUMP,
 }  # refused chunks after which the arm holds until a good one comes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody wanted at a tick, before safety.
+
+    Attributes:
+        driver: Who; None if the arm held.
+        positions: What, shape (D,), in [rad]; None if the arm held.
+        chunk_age_ns: Age of the policy's plan, in [ns]; None without one.
+    """
+
+    driver: Driver | None = None
+    positions: NDArray[np.float64] | None = None
+    chunk_age_ns: int | None = None
 
 
 class ControlLoop:
@@ -66,6 +83,11 @@ class ControlLoop:
         """What `status` says first: cheap enough to look at after every tick."""
         return self._mode(), self._reason, self._handover.driver
 
+    @property
+    def asked(self) -> Asked:
+        """Who asked for what at the last tick, before safety."""
+        return self._asked
+
     def reset(self, after_ns: int | None = None) -> None:
         """Start afresh: forget chunk, poses and counts, release a stop or fault. `enable` stays.
 
@@ -83,6 +105,7 @@ class ControlLoop:
         self._reason = HoldReason.NO_CHUNK
         self._now_ns: int | None = None
         self._ticked_ns: int | None = None
+        self._asked = Asked()
         self._measured: NDArray[np.float64] | None = None  # (D,), the last that was fresh
         self._settled = False  # whether the pose to hold was fixed, once the arm stood
         self._speed = 1.0  # at which the committed chunk is followed
@@ -166,6 +189,7 @@ class ControlLoop:
         self._ticked_ns = now_ns
         self._change_driver(now_ns)
         target = self._target(now_ns)
+        self._asked = Asked()
         self._reason = self._reason_to_hold(target, fresh)
         if self._measured is not None:  # before, the robot is only starting up
             self._latch.note(self._reason)
@@ -178,6 +202,7 @@ class ControlLoop:
             ahead = self._ahead(now_ns)
             if limited := self._safety.limit(target, self._measured, speed, ahead):
                 self._settled = False
+                self._asked = Asked(self._handover.driver, target, self._chunk_age_ns(now_ns))
                 return self._command(now_ns, limited)
             self._counters.not_finite += 1
             self._reason = HoldReason.NOT_FINITE
@@ -278,6 +303,11 @@ class ControlLoop:
             return self._handover.target
         action = self._timeline.sample(now_ns)
         return None if action is None else action.positions
+
+    def _chunk_age_ns(self, now_ns: int) -> int | None:
+        observed_ns = self._timeline.observation_time_ns
+        policy = self._handover.driver is Driver.POLICY and observed_ns is not None
+        return now_ns - observed_ns if policy else None
 
     def _ahead(self, now_ns: int) -> NDArray[np.float64] | None:
         """Return the policy's targets after the present one, (n, D) in [rad]."""

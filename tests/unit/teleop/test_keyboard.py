@@ -136,7 +136,7 @@ def test_the_terminal_is_asked_for_releases_and_told_to_stop(pty):
 def test_without_a_terminal_the_keyboard_says_what_to_do():
     reading, writing = os.pipe()
     try:
-        with pytest.raises(TeleopError, match="needs a terminal.*Run `moxin-vla teleop` in one"):
+        with pytest.raises(TeleopError, match=r"needs a terminal.*Run `moxin-vla teleop` in one"):
             Terminal(reading).open()
     finally:
         os.close(reading)

@@ -28,6 +28,8 @@ EXTRAS = {
         "timm",
         "diffusers",
         "peft",
+        "grpcio",  # of lerobot's asynchronous inference, which a benchmark compares with
+        "protobuf",
         "pytest",
         "hypothesis",
         "ruff",

@@ -10,7 +10,7 @@ from its own client's messages, as often. It takes its own policy types only, so
 ACT; that answers zeros at once, because its real answer takes most of a second here and would
 leave a dozen samples. Both sides are charged for everything but their policy's own time.
 
-The second half needs `pip install grpcio protobuf` and the extra `data`; without, it is left out.
+The second half needs the extras `data` and `dev`; without, it is left out.
 """
 
 import argparse

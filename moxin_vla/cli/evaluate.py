@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moxin_vla.core.resources import resource_path
-from moxin_vla.runtime.delay import NO_DELAY
-from moxin_vla.runtime.joiners import DEFAULT_JOINER, JOINERS
 
 if TYPE_CHECKING:
     from moxin_vla.evaluation.config import EvaluationConfig
 
+# Said here again, as importing them takes longer than all the rest of `--help`; a test compares.
 FAMILIES = ("touch", "pick", "place")
+JOINERS = (
+    *("synchronous", "naive", "decay_blend", "temporal_ensemble"),
+    *("gated", "state_roll", "prefix"),
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -44,6 +47,28 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--mode", choices=("lockstep", "realtime"), default="lockstep", help="with --over ros"
     )
+    _add_latency(parser)
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes, in process only (default %(default)s)"
+    )
+    parser.add_argument(
+        "--no-self-test",
+        action="store_true",
+        help="evaluate a policy that was not tested at start-up",
+    )
+    parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
+    parser.add_argument(
+        "--embodiment",
+        type=Path,
+        default=None,
+        help="embodiment file (default: the simulated SO-101)",
+    )
+    _add_report(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_latency(parser: argparse.ArgumentParser) -> None:
+    """Register when plans are made, how late they come, and how they are joined."""
     parser.add_argument(
         "--execution-horizon",
         type=int,
@@ -61,9 +86,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="NAME[,NAME...]",
         help=f"how a new chunk joins the plan: `all`, or of {', '.join(JOINERS)}",
     )
-    parser.add_argument(
-        "--workers", type=int, default=1, help="processes, in process only (default %(default)s)"
-    )
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    """Register what is looked at besides success, and where it goes."""
     parser.add_argument(
         "--listening", action="store_true", help="repeat each success with another object named"
     )
@@ -77,24 +103,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="failures per family played again for the camera, in process (default %(default)s)",
     )
     parser.add_argument(
-        "--no-self-test",
-        action="store_true",
-        help="evaluate a policy that was not tested at start-up",
-    )
-    parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
-    parser.add_argument(
-        "--embodiment",
-        type=Path,
-        default=None,
-        help="embodiment file (default: the simulated SO-101)",
-    )
-    parser.add_argument(
         "--out",
         type=Path,
         default=Path("runs/eval"),
         help="folder for the report (default %(default)s)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,6 +141,8 @@ def run(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace, config: "EvaluationConfig", title: str) -> None:
     from moxin_vla.evaluation.config import EvaluationError
     from moxin_vla.evaluation.grid import evaluate_grid
+    from moxin_vla.runtime.delay import NO_DELAY
+    from moxin_vla.runtime.joiners import DEFAULT_JOINER
 
     if args.listening:
         raise EvaluationError("--listening goes with neither --delay nor --joiner.")

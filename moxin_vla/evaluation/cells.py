@@ -27,7 +27,7 @@ class EpisodeRecord:
         time_s: Simulated time it took, in [s].
         jumps_rad: Jumps where plans met, in [rad]; see `Motion`.
         jerk_rms: In [rad/s^3]; None for an episode too short to have one.
-        limited_ticks: Ticks at which a limit changed the command.
+        limited_ticks: Ticks at which a limit changed the command, counted once for each limit.
         held_ticks: Ticks at which the arm held because the plan had run out.
         plans: Plans that were asked for.
         inference_ms: Median wall time of a plan, in [ms]; None without plans.
@@ -111,7 +111,7 @@ class Cell:
 
     @property
     def limited_ticks(self) -> float:
-        """Ticks per episode at which a limit changed the command."""
+        """Ticks per episode at which a limit changed the command, once for each limit."""
         return float(np.mean([episode.limited_ticks for episode in self.episodes]))
 
     @property

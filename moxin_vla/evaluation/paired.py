@@ -14,9 +14,15 @@ DECISIVE = 20.0  # 1 / 0.05
 
 
 def e_value(wins: int, losses: int) -> float:
-    """Return the evidence against two methods being equally good; 1 without discordant pairs."""
+    """Return the evidence against two methods being equally good; 1 without discordant pairs.
+
+    Infinite where a float ends, after a thousand wins without a loss.
+    """
     log_beta = math.lgamma(1 + wins) + math.lgamma(1 + losses) - math.lgamma(2 + wins + losses)
-    return math.exp(log_beta + (wins + losses) * math.log(2))
+    try:
+        return math.exp(log_beta + (wins + losses) * math.log(2))
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ deactivation brakes to standstill before the node falls silent.
 import gc
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import JointState
@@ -46,8 +46,7 @@ from moxin_vla.runtime.faults import FAULTS
 from moxin_vla.runtime.joiners import DEFAULT_JOINER, JOINERS, make_joiner
 from moxin_vla.runtime.loop import ControlLoop
 from moxin_vla.runtime.operator_inbox import OperatorInbox
-from moxin_vla.runtime.requests import Requests
-from moxin_vla.runtime.status import LoopStatus
+from moxin_vla.runtime.requests import Answers, Requests
 from moxin_vla.safety.limits import JointLimits
 from moxin_vla.safety.watchdog import SilenceWatchdog
 
@@ -113,7 +112,7 @@ class ControlNode(ManagedNode):
         joiner = make_joiner(values.joiner, s, [self._embodiment.gripper_index])
         self._loop = ControlLoop(self._embodiment, JointLimits(self._embodiment), joiner)
         self._requests = Requests(joiner, s, step_ns, parse_delay(values.delay, step_ns))
-        self._early: list[ActionChunk] = []  # lockstep: arrived, but not visible yet
+        self._answers = Answers(self._requests)  # lockstep: arrived, but not visible yet
         self._await_operator = values.lockstep and values.await_operator
         self._operator = OperatorInbox[JointTrajectory]()
         self._lookup = JointLookup(self._embodiment.joint_names)
@@ -196,7 +195,7 @@ class ControlNode(ManagedNode):
         self._requests.reset()
         self._hearing.reset()
         self._commanders.forget()
-        self._early = []
+        self._answers.reset()
         self._operator.reset()
         self._proprio, self._proprio_ns = None, None
         self._waiting_since_s, self._sent = None, None
@@ -314,7 +313,7 @@ class ControlNode(ManagedNode):
         if not (self._lockstep and self._cutoff.admits(chunk.observation_time_ns)):
             self._commit(chunk, self._now_ns())
             return
-        self._early.append(chunk)
+        self._answers.put(chunk)
         if self._waiting_since_s is not None and self._proprio_ns is not None:
             self._tick_lockstep(self._proprio_ns)
 
@@ -345,24 +344,17 @@ class ControlNode(ManagedNode):
         while requests.due(time_ns) or requests.asked_ns is not None:
             if requests.asked_ns is None:
                 requests.ask(time_ns)  # as policy_node does
-            chunk = self._answer()
+            chunk = self._answers.first()
             if chunk is None:
                 self._waiting_since_s = self._waiting_since_s or time.monotonic()
                 return
             if not requests.visible(time_ns):
                 break
-            self._early.pop(0)
+            self._answers.take()
             self._commit(chunk, time_ns)
             requests.land(time_ns, chunk.observation_time_ns)
         self._waiting_since_s = None
         self._tick(time_ns)
-
-    def _answer(self) -> ActionChunk | None:
-        """Return the chunk that answers the request under way, or a later one; None without."""
-        asked_ns = self._requests.asked_ns
-        assert asked_ns is not None
-        self._early = [c for c in self._early if c.observation_time_ns >= asked_ns]
-        return self._early[0] if self._early else None
 
     def _give_up_waiting(self) -> None:
         """Go on without a plan when the policy stays silent; the next one is due as ever."""
@@ -436,7 +428,7 @@ class ControlNode(ManagedNode):
             None if self._proprio_ns is None else (self._now_ns() - self._proprio_ns) / NS_PER_S
         )
         values = {
-            **_counts(status),
+            **status.values(),
             "proprio age s": "" if age_s is None else f"{age_s:.3f}",
             "command publishers": self._commanders.publishers,
             "messages refused": self._refused,
@@ -451,20 +443,6 @@ class ControlNode(ManagedNode):
         if not self._lockstep and self._now_ns() == 0:
             level, text = ERROR, "use_sim_time is set, but nothing arrives on /clock"
         return status_message("control_node", level, text, values)
-
-
-def _counts(status: LoopStatus) -> dict[str, object]:
-    """Return a status as plain values; refused chunks are counted per reason."""
-    values: dict[str, object] = {
-        field.name: getattr(status, field.name) for field in fields(status)
-    }
-    values["mode"], values["reason"] = status.mode.value, status.reason.value
-    values["driver"] = status.driver.value
-    age_s = status.chunk_age_s
-    values["chunk_age_s"] = "" if age_s is None else f"{age_s:.3f}"
-    del values["rejected"]
-    refused = {f"rejected {reason.name.lower()}": n for reason, n in status.rejected.items()}
-    return values | refused
 
 
 def main() -> int:

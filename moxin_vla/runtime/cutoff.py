@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from moxin_vla.core.clock import seconds_to_ns
 
-_CLOCK_WENT_BACK_NS = seconds_to_ns(1.0)
+CLOCK_WENT_BACK_NS = seconds_to_ns(1.0)
 
 
 class Cutoff:
@@ -43,7 +43,7 @@ class Cutoff:
 
     def admits(self, time_ns: int, stream: str | None = None) -> bool:
         """Return whether data stamped `time_ns` counts; a stream's name also notes its arrival."""
-        if time_ns < self._after_ns - _CLOCK_WENT_BACK_NS:
+        if time_ns < self._after_ns - CLOCK_WENT_BACK_NS:
             self._after_ns = 0
             self._newest_ns = dict.fromkeys(self._newest_ns, 0)
         if stream is not None:

@@ -8,6 +8,7 @@ by it which chunk to wait for.
 """
 
 from moxin_vla.core.protocols import Joiner
+from moxin_vla.core.types import ActionChunk
 from moxin_vla.runtime.delay import DelayTrace
 from moxin_vla.runtime.schedule import ReplanSchedule
 
@@ -87,3 +88,34 @@ class Requests:
             self._last_asked_ns = observed_ns
         self._resume_ns = now_ns + self._play_ns if self._play_ns else 0
         self._asked_ns = None
+
+
+class Answers:
+    """Chunks that have come, kept until the request that they answer is visible: for lockstep.
+
+    Args:
+        requests: What was asked for.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._chunks: list[ActionChunk] = []
+
+    def reset(self) -> None:
+        """Start an episode."""
+        self._chunks = []
+
+    def put(self, chunk: ActionChunk) -> None:
+        """Keep a chunk that has arrived."""
+        self._chunks.append(chunk)
+
+    def first(self) -> ActionChunk | None:
+        """Return the chunk that answers the request under way, or a later one; None without."""
+        asked_ns = self._requests.asked_ns
+        assert asked_ns is not None
+        self._chunks = [c for c in self._chunks if c.observation_time_ns >= asked_ns]
+        return self._chunks[0] if self._chunks else None
+
+    def take(self) -> None:
+        """Let go of what `first` returned."""
+        self._chunks.pop(0)

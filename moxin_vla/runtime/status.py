@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -63,6 +63,16 @@ class LoopStatus:
     hand_overs: int = 0
     not_finite: int = 0
     clock_resets: int = 0
+
+    def values(self) -> dict[str, object]:
+        """Return everything as plain values by name; refused chunks are counted per reason."""
+        values: dict[str, object] = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["mode"], values["reason"] = self.mode.value, self.reason.value
+        values["driver"] = self.driver.value
+        values["chunk_age_s"] = "" if self.chunk_age_s is None else f"{self.chunk_age_s:.3f}"
+        del values["rejected"]
+        refused = {f"rejected {reason.name.lower()}": n for reason, n in self.rejected.items()}
+        return values | refused
 
 
 @dataclass(slots=True)

@@ -18,13 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moxin_vla.core.clock import seconds_to_ns
 from moxin_vla.core.protocols import Joiner
 from moxin_vla.core.types import Action, ActionChunk, CommitReason, CommitVerdict
+from moxin_vla.runtime.cutoff import CLOCK_WENT_BACK_NS
 from moxin_vla.runtime.joiners.base import elapsed_steps
 from moxin_vla.runtime.joiners.naive import Naive
-
-_CLOCK_WENT_BACK_NS = seconds_to_ns(1.0)  # as `Cutoff` has it
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ class Timeline:
     def _of_another_session(self, observed_ns: int) -> bool:
         """Return whether a stamp lies before the last reset; far before, the clock went back."""
         after_ns = self._after_ns
-        return after_ns is not None and after_ns - _CLOCK_WENT_BACK_NS <= observed_ns <= after_ns
+        return after_ns is not None and after_ns - CLOCK_WENT_BACK_NS <= observed_ns <= after_ns
 
 
 def _steps_from(chunk: ActionChunk, time_ns: int, steps: int) -> NDArray[np.float64]:

@@ -88,8 +88,8 @@ class Braking:
         self._is_position = (self._kind == 3)[:, None]
         ticks = [np.tile(np.arange(1, n + 1), 4) for n in self._lengths]
         self._tick = np.concatenate(ticks)  # (R,) after the next step
-        self._speeds = np.where(self._is_position, np.inf, self._size)  # (R, D)
         self._places = np.flatnonzero(self._kind == 3)  # (P,) rows that are positions
+        self._most = np.where(self._is_position, np.inf, self._size)  # (R, D), of other rows
         self._place_starts = np.cumsum([0, *self._lengths[:-1]])
         spans = list(zip(self._starts, [*self._starts[1:], len(rows)], strict=True))
         usual = min(len(spans), _EVERY_UP_TO) - 1  # a stop of this length will mostly do
@@ -143,7 +143,7 @@ class Braking:
         if not ((step >= now_low) & (step <= now_high)).all():
             return None
         rows = self._slope[:, None] * step - self._lag[:, None] * speed  # (R, D)
-        kept = (np.abs(rows) <= self._speeds).all(axis=1)
+        kept = (np.abs(rows) <= self._most).all(axis=1)
         places = sent[0] + rows[self._places]  # (P, D)
         inside = ((places >= self._bounds.lower) & (places <= self._bounds.upper)).all(axis=1)
         kept = np.logical_and.reduceat(kept, self._starts)  # (N,)

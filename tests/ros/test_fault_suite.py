@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,24 +25,11 @@ from moxin_vla.ros.bringup import Bringup
 from moxin_vla.ros.conversions import command_message
 from moxin_vla.ros.qos import COMMAND
 from moxin_vla.system import SystemConfig
+from tests.ros.fault_page import PAGE, Row, page
 from tests.ros.fault_robot import FaultRobot, stamped
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 PATIENCE_S, STOOD_S = 30.0, 0.4
 RUNNING = "running"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one fault led to."""
-
-    fault: str
-    mode: str
-    reason: str
-    speed: float
-    acceleration: float
-    stood_after_s: float | None
-    way_back: str
 
 
 ROWS: list[Row] = []
@@ -79,7 +65,7 @@ def suite(domain_id: int, robot_file: Path) -> Iterator[SimpleNamespace]:
     finally:
         robot.close()
     if os.environ.get("MOXIN_VLA_WRITE_FAULTS"):
-        PAGE.write_text(page(embodiment), encoding="utf-8")
+        PAGE.write_text(page(embodiment, ROWS), encoding="utf-8")
 
 
 def until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
@@ -396,28 +382,3 @@ def test_control_node_restarted(moving) -> None:
         acceleration, 0.0, "by itself: the arm keeps its last command, and starts from rest",
     )  # fmt: skip
     ROWS.append(row)
-
-
-def page(embodiment: Embodiment) -> str:
-    """Return the page that lists what was measured."""
-    lines = [
-        "# Faults",
-        "",
-        "Measured by `tests/ros/test_fault_suite.py` over real DDS processes; made with",
-        "`MOXIN_VLA_WRITE_FAULTS=1 python -m pytest tests/ros/test_fault_suite.py`. The arm is",
-        "in full swing when the fault begins. Speed and acceleration are the largest of any joint",
-        f"since then; the limits of this robot are {embodiment.velocity_limit.max():g} rad/s and "
-        f"{embodiment.acceleration_limit.max():g} rad/s^2,",
-        f"at {embodiment.control_rate_hz:g} Hz. A fault latches after "
-        f"{embodiment.safety.latch_after_s:g} s.",
-        "",
-        "| fault | ends in | reason reported | rad/s | rad/s^2 | stands after | way back |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in ROWS:
-        stood = "goes on" if row.stood_after_s is None else f"{row.stood_after_s:.2f} s"
-        lines.append(
-            f"| {row.fault} | {row.mode} | {row.reason} | {row.speed:.2f} | "
-            f"{row.acceleration:.1f} | {stood} | {row.way_back} |"
-        )
-    return "\n".join([*lines, ""])

@@ -1,9 +1,10 @@
 """Joiners: how a new action chunk joins the plan that is being played."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from moxin_vla.core.errors import MoxinVlaError, listed
 from moxin_vla.core.protocols import Joiner
+from moxin_vla.runtime.joiners.base import BaseJoiner
 from moxin_vla.runtime.joiners.decay_blend import DecayBlend
 from moxin_vla.runtime.joiners.gated import Gated
 from moxin_vla.runtime.joiners.naive import Naive
@@ -15,16 +16,9 @@ from moxin_vla.runtime.joiners.temporal_ensemble import TemporalEnsemble
 __all__ = ["DEFAULT_JOINER", "JOINERS", "make_joiner"]
 
 DEFAULT_JOINER = Naive.name
-_FACTORIES: dict[str, Callable[[int, Sequence[int]], Joiner]] = {
-    Synchronous.name: Synchronous,
-    Naive.name: lambda _, unblended: Naive(unblended),
-    DecayBlend.name: lambda _, unblended: DecayBlend(unblended),
-    TemporalEnsemble.name: lambda _, unblended: TemporalEnsemble(unblended),
-    Gated.name: lambda _, unblended: Gated(unblended),
-    StateRoll.name: lambda _, unblended: StateRoll(unblended),
-    Prefix.name: lambda _, unblended: Prefix(unblended),
-}
-JOINERS = tuple(_FACTORIES)
+_KINDS = (Synchronous, Naive, DecayBlend, TemporalEnsemble, Gated, StateRoll, Prefix)
+_BY_NAME: dict[str, type[BaseJoiner]] = {kind.name: kind for kind in _KINDS}
+JOINERS = tuple(_BY_NAME)
 
 
 def make_joiner(name: str, execution_horizon: int, unblended: Sequence[int]) -> Joiner:
@@ -38,6 +32,9 @@ def make_joiner(name: str, execution_horizon: int, unblended: Sequence[int]) -> 
     Raises:
         MoxinVlaError: The name is unknown.
     """
-    if name not in _FACTORIES:
+    if name not in _BY_NAME:
         raise MoxinVlaError(f"Unknown joiner '{name}'. Choose from: {listed(JOINERS)}")
-    return _FACTORIES[name](execution_horizon, unblended)
+    kind = _BY_NAME[name]
+    if issubclass(kind, Synchronous):
+        return kind(execution_horizon, unblended)
+    return kind(unblended)

@@ -6,6 +6,7 @@ import pytest
 
 from moxin_vla.cli import evaluate
 from moxin_vla.cli.main import main
+from moxin_vla.runtime import joiners
 
 
 def refusal(capsys, *arguments: str) -> str:
@@ -52,6 +53,11 @@ def refusal(capsys, *arguments: str) -> str:
 )
 def test_a_wrong_number_is_one_message(capsys, arguments, message):
     assert refusal(capsys, "scripted:hold", *arguments) == f"moxin-vla: {message}\n"
+
+
+def test_the_help_names_what_there_is():
+    assert evaluate.JOINERS == joiners.JOINERS
+    assert evaluate.FAMILIES == pytest.importorskip("moxin_sim").FAMILIES
 
 
 def test_the_expert_over_ros_is_refused_before_a_node_starts(capsys):

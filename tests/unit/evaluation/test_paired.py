@@ -17,6 +17,7 @@ def test_the_evidence_is_the_beta_integral(wins, losses, expected):
 
 def test_many_pairs_do_not_overflow():
     assert e_value(500, 500) < 1 < e_value(900, 100) < float("inf")
+    assert e_value(2000, 0) == float("inf")
 
 
 def test_only_discordant_pairs_count():

@@ -82,9 +82,16 @@ def loaded(root):
     return LeRobotDataset("somebody/something", root=root)
 
 
-def check_alignment(dataset, stride=7):
-    """Assert that rows, stamps and pictures belong together, over the whole dataset."""
-    assert dataset.num_frames == sum(dataset.meta.episodes["length"])
+def check_alignment(dataset, stride=7, counted=True):
+    """Assert that rows, stamps and pictures belong together, over the whole dataset.
+
+    Args:
+        dataset: What lerobot loaded.
+        stride: Look at every n-th row.
+        counted: Whether its `info.json` must count the last episode: its rename is the last.
+    """
+    lengths = list(dataset.meta.episodes["length"])
+    assert dataset.num_frames in {sum(lengths), sum(lengths[: None if counted else -1])}
     for entry in dataset.meta.episodes:
         first, last = entry["dataset_from_index"], entry["dataset_to_index"]
         assert last - first == entry["length"]

@@ -270,7 +270,7 @@ def test_a_crash_between_any_two_renames_loses_nothing(root, monkeypatch, rename
     with Session(root) as session:
         session.record(1, rows=13, instruction="another thing to do")
     monkeypatch.undo()
-    check_alignment(loaded(root))  # as anybody finds it
+    check_alignment(loaded(root), counted=False)  # as anybody finds it
     assert "is safe in" in session.written[0].why
     with Session(root) as session:
         assert "episode 1 was complete and is kept" in session.recovered
@@ -310,7 +310,7 @@ def test_killed_at_any_moment_no_finished_episode_is_lost(root, tmp_path):
         if not promised:
             continue
         dataset = loaded(root)
-        check_alignment(dataset, stride=11)
+        check_alignment(dataset, stride=11, counted=False)
         found = {int(e) for e in kept(dataset)}
         assert set(promised) <= found
     with Session(root) as session:

@@ -10,9 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.core.resources import resource_path
 from moxin_vla.teleop.autopilot import RULES
@@ -70,6 +67,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _record_simulation(args: argparse.Namespace) -> int:
     """Bring everything up in lockstep, play the scenes, record each."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     from moxin_sim import sample_episode
     from moxin_vla.core.embodiment import load_embodiment
     from moxin_vla.ros.bringup import Bringup

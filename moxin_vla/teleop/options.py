@@ -40,11 +40,17 @@ def options_text(pairs: Sequence[str]) -> str:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise TeleopError(f"An option is written KEY=VALUE. Got: '{pair}'")
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            values[key] = value
+        values[key] = _scalar_in(value)
     return yaml.safe_dump(values, default_flow_style=True, width=10_000).strip() if values else ""
+
+
+def _scalar_in(text: str) -> Any:
+    """Return the number, the truth value or else the text that a text stands for."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, str | bool | int | float) else text
 
 
 def checked_options[O](kind: type[O], values: Mapping[str, Any], device: str) -> O:

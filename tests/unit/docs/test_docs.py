@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from moxin_vla.core.dataset import FINISHED_MARK
 from moxin_vla.cli.demo import CHECKPOINT
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.evaluation.card import render_card, results_table
@@ -58,9 +59,9 @@ def test_a_card_is_made_of_the_files_it_is_given(tmp_path):
     (tmp_path / "train" / "train.jsonl").write_text(json.dumps(row) + "\n")
     for index, driver in enumerate(("expert", "policy abc")):
         shard = tmp_path / "data" / f"shard_{index:03d}"
-        shard.mkdir(parents=True)
+        (shard / FINISHED_MARK).parent.mkdir(parents=True)
         mark = {"driver": driver, "episodes": 5, "first_seed": 100 * index, "stride": 4}
-        (shard / "moxin_vla.json").write_text(json.dumps(mark))
+        (shard / FINISHED_MARK).write_text(json.dumps(mark))
     config = json.loads((SHIPPED / "config.json").read_text())
     card = render_card(config, tmp_path, shipped_results())
     assert "10 episodes in 2 LeRobotDataset v3 folders" in card

@@ -94,7 +94,8 @@ def be_robot(embodiment: Path, over: Event) -> None:
     from sensor_msgs.msg import JointState
     from trajectory_msgs.msg import JointTrajectory
 
-    from moxin_vla.ros.conversions import joint_state_message, message_to_command
+    from moxin_vla.core.messages import message_to_command
+    from moxin_vla.ros.conversions import joint_state_message
     from moxin_vla.ros.qos import COMMAND, JOINTS_PUBLISHER
 
     robot = load_embodiment(embodiment)
@@ -127,9 +128,10 @@ def plan(embodiment: Path, over: Event, out: Queue) -> None:
     from sensor_msgs.msg import JointState
     from trajectory_msgs.msg import JointTrajectory
 
+    from moxin_vla.core.messages import time_to_ns
     from moxin_vla.core.types import Observation
     from moxin_vla.policy.loading import load_policy
-    from moxin_vla.ros.conversions import chunk_message, time_to_ns
+    from moxin_vla.ros.conversions import chunk_message
     from moxin_vla.ros.qos import COMMAND_PUBLISHER, sensor_subscription
 
     torch.set_num_threads(1)

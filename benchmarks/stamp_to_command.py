@@ -115,7 +115,7 @@ def listen(seconds: float) -> tuple[dict[int, int], dict[int, tuple[int, int]], 
     from rclpy.executors import SingleThreadedExecutor
     from trajectory_msgs.msg import JointTrajectory
 
-    from moxin_vla.ros.conversions import time_to_ns
+    from moxin_vla.core.messages import time_to_ns
     from moxin_vla.ros.diagnostics import status_values
     from moxin_vla.ros.qos import LATCHED, RECORDING
 

@@ -25,16 +25,10 @@ from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError, listed
 from moxin_vla.core.joints import JointLookup
+from moxin_vla.core.messages import message_to_chunk, message_to_target, time_to_ns
 from moxin_vla.core.types import ActionChunk, Command, ControlMode, HoldReason
 from moxin_vla.ros.commanders import CommanderWatch
-from moxin_vla.ros.conversions import (
-    command_message,
-    forward_command_message,
-    message_to_chunk,
-    message_to_target,
-    target_message,
-    time_to_ns,
-)
+from moxin_vla.ros.conversions import command_message, forward_command_message, target_message
 from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, Timings, status_message
 from moxin_vla.ros.lifecycle import STEADY, ManagedNode, run_node
 from moxin_vla.ros.parameters import ParameterError, parameter, read_parameters

@@ -22,10 +22,11 @@ from moxin_vla.core.clock import NS_PER_S, seconds_to_ns
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError, listed
 from moxin_vla.core.images import decode_compressed
+from moxin_vla.core.messages import image_pixels, time_to_ns
 from moxin_vla.core.types import ActionChunk, Observation, checked_instruction
 from moxin_vla.observation.assembler import ObservationAssembler
 from moxin_vla.policy.loading import load_policy
-from moxin_vla.ros.conversions import chunk_message, image_pixels, time_to_ns
+from moxin_vla.ros.conversions import chunk_message
 from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, status_message
 from moxin_vla.ros.lifecycle import ManagedNode, run_node
 from moxin_vla.ros.parameters import parameter, read_parameters

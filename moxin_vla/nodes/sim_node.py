@@ -24,13 +24,13 @@ from trajectory_msgs.msg import JointTrajectory
 from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError, SimulationError, listed
+from moxin_vla.core.messages import message_to_command
 from moxin_vla.core.protocols import EpisodeSpec
 from moxin_vla.ros.conversions import (
     camera_info_message,
     clock_message,
     image_message,
     joint_state_message,
-    message_to_command,
     ns_to_time,
     target_message,
 )

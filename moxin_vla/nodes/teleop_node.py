@@ -23,7 +23,8 @@ from moxin_vla.core.clock import NS_PER_S, SteadyClock
 from moxin_vla.core.embodiment import Embodiment, load_embodiment
 from moxin_vla.core.errors import DependencyError, MoxinVlaError, listed
 from moxin_vla.core.joints import JointLookup
-from moxin_vla.ros.conversions import message_to_command, target_message, time_to_ns
+from moxin_vla.core.messages import message_to_command, time_to_ns
+from moxin_vla.ros.conversions import target_message
 from moxin_vla.ros.diagnostics import (
     ERROR,
     OK,

@@ -20,7 +20,7 @@ from std_msgs.msg import String
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.core.images import decode_compressed
-from moxin_vla.ros.conversions import image_pixels
+from moxin_vla.core.messages import image_pixels
 from moxin_vla.ros.diagnostics import ERROR, OK, Arrivals, status_message
 from moxin_vla.ros.lifecycle import ManagedNode, run_node
 from moxin_vla.ros.parameters import parameter, read_parameters

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from moxin_vla.core.dataset import Drove
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import RecordingError
 from moxin_vla.recording.features import as_frame
+from moxin_vla.recording.interventions import Interventions
 from moxin_vla.recording.rows import Row
 from moxin_vla.recording.staging import StagedEpisode
 from moxin_vla.recording.store import DatasetStore
@@ -169,11 +169,11 @@ class Recorder:
     def _work(self) -> None:
         """The writing thread: one job after the other, whatever happens to an episode."""
         staged: StagedEpisode | None = None
-        intervened = _Interventions()
+        intervened = Interventions()
         while (job := self._jobs.get()) is not None:
             try:
                 if job.begins:
-                    staged, intervened = self._store.stage(), _Interventions()
+                    staged, intervened = self._store.stage(), Interventions()
                 elif job.ends and staged is not None:
                     staged = self._end(staged, job)
                 elif staged is not None:
@@ -208,15 +208,3 @@ class Recorder:
             self._store.drop(staged)
         why = str(error) if known else f"{type(error).__name__}: {error}"
         self._on_written(Written(None, rows, why, failed=True))
-
-
-class _Interventions:
-    """Knows whether an operator who drives has taken over from a policy."""
-
-    def __init__(self) -> None:
-        self._policy_drove = False
-
-    def note(self, driver: Drove) -> bool:
-        """Take who drives at a row; return whether that is an intervention."""
-        self._policy_drove |= driver is Drove.POLICY
-        return self._policy_drove and driver is Drove.OPERATOR

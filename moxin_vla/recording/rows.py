@@ -147,7 +147,8 @@ class RowAssembler:
         self._asked: dict[int, _Asked] = {}
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._recording, self._began = False, False
-        self._newest_tick_ns, self._after_ns = -1, -1
+        self.newest_tick_ns, self._after_ns = -1, -1  # of this episode
+        self.last_tick_ns = -1  # that came, in an episode or not
         self.skipped_ticks = 0  # before every stream had delivered something
 
     @property
@@ -177,7 +178,7 @@ class RowAssembler:
         for stream in self._streams.values():
             stream.begin()
         self._recording, self._began = True, False
-        self._newest_tick_ns, self._after_ns, self.skipped_ticks = -1, after_ns, 0
+        self.newest_tick_ns, self._after_ns, self.skipped_ticks = -1, after_ns, 0
 
     def end(self) -> None:
         """Take no more ticks; the rest can still be had by `rows(final=True)`."""
@@ -214,12 +215,13 @@ class RowAssembler:
         Raises:
             RecordingError: The tick is before one that came already.
         """
-        if not self._recording or tick_ns <= self._after_ns or tick_ns == self._newest_tick_ns:
+        self.last_tick_ns = tick_ns
+        if not self._recording or tick_ns <= self._after_ns or tick_ns == self.newest_tick_ns:
             return
-        if tick_ns < self._newest_tick_ns:
-            back_s = (self._newest_tick_ns - tick_ns) / NS_PER_S
+        if tick_ns < self.newest_tick_ns:
+            back_s = (self.newest_tick_ns - tick_ns) / NS_PER_S
             raise RecordingError(f"The clock went back by {back_s:.3f} s.")
-        self._newest_tick_ns = tick_ns
+        self.newest_tick_ns = tick_ns
         self._commands.append((tick_ns, positions, self.instruction))
 
     def rows(self, final: bool = False) -> list[Row]:
@@ -248,7 +250,8 @@ class RowAssembler:
         return complete
 
     def _put(self, stream: _Stream[Any], time_ns: int, value: Any) -> None:
-        if not self._recording and stream.newest_ns - time_ns > _CLOCK_WENT_BACK_NS:
+        under_way = self._recording and self.newest_tick_ns >= 0
+        if not under_way and stream.newest_ns - time_ns > _CLOCK_WENT_BACK_NS:
             stream.forget()
         stream.put(time_ns, value)
         if not self._commands:  # else a row may need what is old
@@ -256,7 +259,7 @@ class RowAssembler:
 
     def _settled(self, tick_ns: int) -> bool:
         """Return whether nothing that a tick's row may show is still on its way."""
-        if self._newest_tick_ns - tick_ns > seconds_to_ns(_GRACE_S):
+        if self.newest_tick_ns - tick_ns > seconds_to_ns(_GRACE_S):
             return True
         if self._wants_requests and tick_ns not in self._asked:
             return False

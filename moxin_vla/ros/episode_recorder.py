@@ -11,14 +11,9 @@ from trajectory_msgs.msg import JointTrajectory
 
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.joints import JointLookup
+from moxin_vla.core.messages import image_pixels, message_to_chunk, message_to_command, time_to_ns
 from moxin_vla.core.protocols import EpisodeSpec, EpisodeStatus
 from moxin_vla.core.types import ActionChunk
-from moxin_vla.ros.conversions import (
-    image_pixels,
-    message_to_chunk,
-    message_to_command,
-    time_to_ns,
-)
 from moxin_vla.ros.diagnostics import status_values
 from moxin_vla.ros.episode_status import EpisodeReport, message_to_report
 from moxin_vla.ros.qos import LATCHED, RECORDING

@@ -17,14 +17,9 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from moxin_vla.core.embodiment import Embodiment
+from moxin_vla.core.messages import message_to_command
 from moxin_vla.core.types import ActionChunk
-from moxin_vla.ros.conversions import (
-    chunk_message,
-    image_message,
-    joint_state_message,
-    message_to_command,
-    ns_to_time,
-)
+from moxin_vla.ros.conversions import chunk_message, image_message, joint_state_message, ns_to_time
 from moxin_vla.ros.diagnostics import status_values
 from moxin_vla.ros.qos import COMMAND, COMMAND_PUBLISHER, LATCHED, RECORDING
 

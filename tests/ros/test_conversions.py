@@ -7,16 +7,14 @@ from builtin_interfaces.msg import Duration
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import ObservationError, PolicyError
 from moxin_vla.core.images import decode_raw
+from moxin_vla.core.messages import message_to_chunk, message_to_command, time_to_ns
 from moxin_vla.core.types import ActionChunk, Command, ControlMode
 from moxin_vla.ros.conversions import (
     chunk_message,
     command_message,
     image_message,
     joint_state_message,
-    message_to_chunk,
-    message_to_command,
     ns_to_time,
-    time_to_ns,
 )
 
 # a double can't hold this stamp to the nanosecond

@@ -14,10 +14,11 @@ from trajectory_msgs.msg import JointTrajectory
 
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import PolicyError
+from moxin_vla.core.messages import time_to_ns
 from moxin_vla.core.types import ActionChunk, Observation
 from moxin_vla.nodes import policy_node
 from moxin_vla.policy.scripted import ScriptedPolicy
-from moxin_vla.ros.conversions import image_message, joint_state_message, time_to_ns
+from moxin_vla.ros.conversions import image_message, joint_state_message
 from moxin_vla.ros.diagnostics import ERROR, OK, status_values
 from moxin_vla.ros.qos import COMMAND, LATCHED, RECORDING
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from moxin_vla.core.dataset import FINISHED_MARK
 from moxin_vla.cli.demo import CHECKPOINT
+from moxin_vla.core.dataset import FINISHED_MARK
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.evaluation.card import render_card, results_table
 from moxin_vla.policy.loading import load_policy

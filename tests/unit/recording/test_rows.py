@@ -149,9 +149,7 @@ def test_a_dead_camera_ends_the_episode_after_its_last_good_row(robot):
         robot.command(ms)
     rows = robot.rows.rows()
     assert rows[-1].tick_ns == 300 * MS
-    with pytest.raises(
-        RecordingError, match=r"Nothing new from wrist: .* 0.350 s old"
-    ):
+    with pytest.raises(RecordingError, match=r"Nothing new from wrist: .* 0.350 s old"):
         robot.rows.rows()
 
 

@@ -172,10 +172,12 @@ class RecorderNode(ManagedNode):
 
     def destroy_node(self) -> None:
         """Keep the running episode and close the dataset, however the node ends."""
-        if self._recorder is not None and self._session.recording:
-            self._session.finish("the recorder was told to end")
-        self.teardown()
-        super().destroy_node()
+        try:
+            if self._recorder is not None and self._session.recording:
+                self._session.finish("the recorder was told to end")
+        finally:
+            self.teardown()
+            super().destroy_node()
 
     def _start(self) -> Answer:
         return self._session.start() if self.active else Answer(False, "the node is not active")
@@ -212,7 +214,8 @@ class RecorderNode(ManagedNode):
 
     def _announce(self, bounds: Mapping[str, Any]) -> None:
         """Publish where an episode begins and ends, for whoever records a bag."""
-        self._bounds_out.publish(status_message("recorder_node", OK, "", bounds))
+        if self.context.ok():  # after SIGTERM nobody can be told
+            self._bounds_out.publish(status_message("recorder_node", OK, "", bounds))
 
     def _say(self, text: str, trouble: bool) -> None:
         if trouble:

@@ -22,7 +22,7 @@ EXTRAS = {
         "ros-rosgraph-msgs",
         "ros-lifecycle-msgs",
     ],
-    "data": ["lerobot[dataset]>=0.6.1,<0.7", "pillow"],
+    "data": ["lerobot[dataset]>=0.6.1,<0.7", "pillow", "rosbags>=0.11"],
     "dev": [
         "transformers",
         "timm",

@@ -45,6 +45,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "for the keyboard use `moxin-vla teleop`",
     )
     parser.add_argument(
+        "--record",
+        default="",
+        metavar="DATASET",
+        help="record into this LeRobotDataset v3, by /recorder_node/start and stop",
+    )
+    parser.add_argument(
         "--family", default="pick", help="first simulated episode (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="its seed (default %(default)s)")
@@ -67,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         self_test=not args.no_self_test,
         vlm=args.vlm,
         teleop=args.teleop,
+        record=args.record,
         simulation_parameters={"family": args.family, "seed": args.seed}
         if not args.no_sim
         else {},

@@ -34,7 +34,7 @@ def row(episode, k, driver=Drove.POLICY, instruction="pick up the red cube", siz
         command=at,
         requested=at + 0.5,
         driver=driver,
-        chunk_age_ms=50.0,
+        chunk_age_ms=50.0 if driver is Drove.POLICY else -1.0,
         instruction=instruction,
         repeated=(False,) * len(ROBOT.camera_names),
     )

@@ -1,0 +1,144 @@
+"""Bags and datasets, back and forth, without ROS."""
+
+import numpy as np
+import pytest
+
+from moxin_vla.core.dataset import Drove
+from moxin_vla.core.errors import RecordingError
+from moxin_vla.recording.bag_episodes import convert_bag
+from moxin_vla.recording.bag_export import export_bag
+from moxin_vla.recording.bag_writer import BagWriter
+from moxin_vla.recording.bags import Bag
+from tests.recording.episodes import ROBOT, Session, loaded, open_store
+from tests.recording.messages import NS, STEP
+
+pytest.importorskip("rosbags", reason="needs rosbags: pip install 'moxin_vla[data]'")
+
+CAMERAS = {camera.name: camera.topic for camera in ROBOT.cameras}
+
+
+def write_bag(folder, ticks, instructions=(), images=True, who="policy", storage="MCAP"):
+    """Write a bag: all that `ticks` bring, as (tick, bag's clock in [ns]); no announcements."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    with Writer(folder, version=9, storage_plugin=StoragePlugin[storage]) as writer:
+        out = BagWriter(writer, ROBOT)
+        for at_ns, text in instructions:
+            out.put("/policy_node/instruction", at_ns, 0, text)
+        for k, at_ns in ticks:
+            time_ns = k * STEP
+            for topic in CAMERAS.values() if images else ():
+                out.put(topic, at_ns, time_ns, np.full((96, 96, 3), k % 200, np.uint8))
+            out.put(ROBOT.joint_states_topic, at_ns, time_ns, np.full(6, k / 1000))
+            out.put("/control_node/action", at_ns, time_ns, (who, np.full(6, 0.3), 0))
+            out.put("/control_node/command", at_ns, time_ns, ("", np.full(6, 0.2), 0))
+
+
+def converted(folder, root, instruction=""):
+    with Bag(folder, ROBOT) as bag, open_store(root, codec="png") as store:
+        return convert_bag(bag, store, ROBOT, instruction, "a test")
+
+
+def ticks_of(root):
+    dataset = loaded(root)
+    return [
+        [int(dataset[i]["stamp.tick"]) // STEP for i in range(*bounds)]
+        for bounds in zip(
+            dataset.meta.episodes["dataset_from_index"],
+            dataset.meta.episodes["dataset_to_index"],
+            strict=True,
+        )
+    ]
+
+
+def even(ticks, start_ns=NS):
+    return [(k, start_ns + k * STEP) for k in ticks]
+
+
+def test_a_dataset_survives_the_way_into_a_bag_and_back(tmp_path):
+    with Session(tmp_path / "one", codec="png") as session:
+        session.record(0, rows=12, success=1, driver=Drove.OPERATOR)
+        session.record(1, rows=9, success=0, instruction="touch the blue cube")
+    with Session(tmp_path / "one", codec="png") as session:
+        session.record(0, rows=7, success=-1)  # its clock begins anew
+    count = export_bag(tmp_path / "one", tmp_path / "bag", ROBOT)
+    assert count == 28 * 5 + 3 * 3  # per row two images, joints, action, command
+    written = converted(tmp_path / "bag", tmp_path / "two")
+    assert [(w.rows, w.failed) for w in written] == [(12, False), (9, False), (7, False)]
+    one, two = loaded(tmp_path / "one"), loaded(tmp_path / "two")
+    for i in range(len(one)):
+        for key, value in one[i].items():
+            assert np.array_equal(np.asarray(value), np.asarray(two[i][key])), key
+
+
+def test_without_announcements_a_pause_begins_an_episode(tmp_path):
+    late = even(range(10, 25), start_ns=4 * NS)
+    write_bag(tmp_path / "bag", even(range(10)) + late)
+    written = converted(tmp_path / "bag", tmp_path / "data", "wave")
+    assert [w.why for w in written] == ["the commands paused", "the bag ends"]
+    assert ticks_of(tmp_path / "data") == [[*range(10)], [*range(10, 25)]]
+
+
+def test_without_announcements_another_instruction_begins_an_episode(tmp_path):
+    told = [(0, "touch the red cube"), (NS + 9 * STEP + 1, "touch the blue cube")]
+    write_bag(tmp_path / "bag", even(range(20)), told)
+    written = converted(tmp_path / "bag", tmp_path / "data")
+    assert [w.why for w in written] == ["the instruction changed", "the bag ends"]
+    dataset = loaded(tmp_path / "data")
+    assert {dataset[9]["task"], dataset[10]["task"]} == {t for _, t in told}
+
+
+def test_sqlite_bags_are_read_too(tmp_path):
+    write_bag(tmp_path / "bag", even(range(10)), storage="SQLITE3")
+    assert converted(tmp_path / "bag", tmp_path / "data", "wave")[0].rows == 10
+
+
+def test_a_bag_that_lacks_what_rows_are_made_of_is_refused_with_what_is_there(tmp_path):
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        from rosbags.typesys import Stores, get_typestore
+
+        store = get_typestore(Stores.ROS2_KILTED)
+        writer.add_connection("/joint_states", "sensor_msgs/msg/JointState", typestore=store)
+        other = writer.add_connection("/rosout", "std_msgs/msg/String", typestore=store)
+        text = store.types["std_msgs/msg/String"](data="hello")
+        writer.write(other, 1, store.serialize_cdr(text, "std_msgs/msg/String"))
+    with pytest.raises(RecordingError) as refusal:
+        Bag(tmp_path / "bag", ROBOT)
+    assert "missing: /camera/front/image_raw, /camera/wrist/image_raw" in str(refusal.value)
+    assert "/rosout" in str(refusal.value)
+
+
+def test_a_file_that_is_no_bag_is_refused(tmp_path):
+    (tmp_path / "bag.mcap").write_bytes(b"not a bag")
+    with pytest.raises(RecordingError, match="can't be read as a bag"):
+        Bag(tmp_path / "bag.mcap", ROBOT)
+
+
+def test_a_bag_without_a_word_on_what_to_do_asks_for_it(tmp_path):
+    write_bag(tmp_path / "bag", even(range(10)))
+    with pytest.raises(RecordingError, match="say it with --instruction"):
+        converted(tmp_path / "bag", tmp_path / "data")
+
+
+def test_a_camera_that_stops_in_a_bag_ends_the_episode_there(tmp_path):
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        out = BagWriter(writer, ROBOT)
+        for k in range(60):
+            for name, topic in CAMERAS.items():
+                if name == "front" or k < 10:
+                    out.put(topic, k * STEP, k * STEP, np.full((96, 96, 3), k, np.uint8))
+            out.put(ROBOT.joint_states_topic, k * STEP, k * STEP, np.zeros(6))
+            out.put("/control_node/command", k * STEP, k * STEP, ("", np.zeros(6), 0))
+    (written,) = converted(tmp_path / "bag", tmp_path / "data", "wave")
+    assert "Nothing new from wrist" in written.why
+    assert written.rows == 30  # 10, and as long as the embodiment allows
+
+
+def test_an_existing_target_is_not_overwritten(tmp_path):
+    (tmp_path / "bag").mkdir()
+    with pytest.raises(RecordingError, match="exists already"):
+        export_bag(tmp_path / "data", tmp_path / "bag", ROBOT)

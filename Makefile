@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.12 || ls $${HOME}/.pyenv/versions/3.12.*/bi
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := ros,sim,policy,data,dev
+EXTRAS := ros,sim,policy,data,train,dev
 
 export HF_HUB_OFFLINE ?= 1
 

@@ -23,11 +23,11 @@ EXTRAS = {
         "ros-lifecycle-msgs",
     ],
     "data": ["lerobot[dataset]>=0.6.1,<0.7", "pillow", "rosbags>=0.11"],
+    "train": ["peft>=0.17"],
     "dev": [
         "transformers",
         "timm",
         "diffusers",
-        "peft",
         "grpcio",  # of lerobot's asynchronous inference, which a benchmark compares with
         "protobuf",
         "pytest",

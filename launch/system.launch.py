@@ -60,6 +60,11 @@ ARGUMENTS = (
         default_value="",
         description="what an operator drives with: gamepad, joy, lerobot:TYPE or autopilot",
     ),
+    DeclareLaunchArgument(
+        "record",
+        default_value="",
+        description="LeRobotDataset v3 to record into, by /recorder_node/start and stop",
+    ),
 )
 
 
@@ -96,6 +101,7 @@ def _start(context: LaunchContext) -> list[Action]:
         self_test=value["self_test"] == "true",
         vlm=value["vlm"],
         teleop=value["teleop"],
+        record=value["record"],
     )
     declarations = declare_system(config)
     return [*map(_node, declarations), _activate(declarations)]

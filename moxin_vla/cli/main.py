@@ -22,10 +22,23 @@ from moxin_vla.cli import (
     nano,
     record,
     teleop,
+    train,
 )
 from moxin_vla.core.errors import MoxinVlaError
 
-_VERBS = (demo, evaluate, bringup, teleop, record, inspect, convert, ask, nano, doctor)
+_VERBS = (
+    demo,
+    evaluate,
+    bringup,
+    teleop,
+    record,
+    train,
+    inspect,
+    convert,
+    ask,
+    nano,
+    doctor,
+)
 # What a verb may find missing, and the extra that brings it.
 _EXTRA_OF = {
     **dict.fromkeys(("mujoco", "so101_nexus", "gymnasium", "trimesh", "mink"), "sim"),

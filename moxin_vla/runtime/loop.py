@@ -306,8 +306,9 @@ class ControlLoop:
 
     def _chunk_age_ns(self, now_ns: int) -> int | None:
         observed_ns = self._timeline.observation_time_ns
-        policy = self._handover.driver is Driver.POLICY and observed_ns is not None
-        return now_ns - observed_ns if policy else None
+        if observed_ns is None or self._handover.driver is not Driver.POLICY:
+            return None
+        return now_ns - observed_ns
 
     def _ahead(self, now_ns: int) -> NDArray[np.float64] | None:
         """Return the policy's targets after the present one, (n, D) in [rad]."""

@@ -79,10 +79,13 @@ class Opened:
 
     def tokenizer(self) -> PromptTokenizer:
         """Return the tokenizer; raises CheckpointError if it does not fit the trunk."""
+        return PromptTokenizer(load_tokenizer(self.tokenizer_file()), self.config)
+
+    def tokenizer_file(self) -> Path:
+        """Return where the tokenizer is."""
         named = self.settings.tokenizer
         path = self.directory if named is None else Path(named)
-        file = path / "tokenizer.json" if path.is_dir() else path
-        return PromptTokenizer(load_tokenizer(file), self.config)
+        return path / "tokenizer.json" if path.is_dir() else path
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the steps before normalisation that its own file does not say."""

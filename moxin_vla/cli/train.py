@@ -1,0 +1,210 @@
+"""`moxin-vla train`: fine-tune a checkpoint on recorded episodes. Run it again to go on.
+
+RECIPE is a file of config/policies/ with `base` and `tune`; options win over it.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from moxin_vla.core.dataset import Drove
+from moxin_vla.core.errors import MoxinVlaError, listed
+from moxin_vla.core.resources import resource_path
+
+_DRIVERS = {"operator": Drove.OPERATOR, "policy": Drove.POLICY, "nobody": Drove.NOBODY}
+_RECIPE = "config/policies/tune_nano.yaml"
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "train", help="fine-tune on recorded episodes", description=__doc__
+    )
+    parser.add_argument("recipe", type=Path, nargs="?", default=resource_path(_RECIPE))
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DATASET[:WEIGHT]",
+        help="LeRobotDataset v3 folders, and how often each is drawn from",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of state and checkpoint")
+    parser.add_argument("--base", default="", help="checkpoint to begin with")
+    parser.add_argument(
+        "--drivers",
+        default="operator",
+        help="learn from what these did: operator, policy, nobody, or all (default %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a setting of the recipe, such as steps=500; may be repeated",
+    )
+    parser.add_argument("--embodiment", type=Path, help="default: the simulated SO-101")
+    parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads on a CPU")
+    parser.add_argument(
+        "--evaluate",
+        default="",
+        metavar="FAMILY",
+        help="evaluate each checkpoint in simulation and keep the best one, too",
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=20, help="of each evaluation (default %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train to the end, or on from where the last call stopped."""
+    import torch
+    from rich.console import Console
+
+    from moxin_vla.core.embodiment import load_embodiment
+    from moxin_vla.policy.moxin.opening import open_checkpoint
+    from moxin_vla.policy.moxin.training.recorded import Mixture, load_recorded
+    from moxin_vla.policy.moxin.training.tuning import Tuner, train
+
+    torch.set_num_threads(args.threads)
+    base, config = _recipe(args)
+    file = args.embodiment or resource_path("config/embodiments/so101_sim.yaml")
+    robot = load_embodiment(file)
+    horizon = open_checkpoint(base).config.chunk
+    roots, weights = _data(args.data)
+    drivers = _drivers(args.drivers)
+    console = Console()
+    data = [load_recorded(r, robot, horizon, args.out / "cache", drivers) for r in roots]
+    mixture = Mixture(data, weights, config.seed)
+    tuner = Tuner(base, config, mixture, args.out, args.device)
+    resumed = tuner.resume()
+    console.print(
+        f"{tuner.learning / 1e6:.2f} M values learn ({config.learn}) from {len(mixture)} rows of "
+        f"{len(roots)} datasets" + (f"; going on at step {tuner.step_number}" if resumed else "")
+    )
+    with _progress(console, config.steps, tuner.step_number) as on_step:
+        judge = _Judge(args, file, console) if args.evaluate else (lambda path, step: None)
+        checkpoint = train(tuner, on_step, judge)
+    console.print(f"checkpoint: {checkpoint}   (loss of every step: {args.out}/metrics.jsonl)")
+    return 0
+
+
+def _recipe(args: argparse.Namespace) -> tuple[str, Any]:
+    """Return the checkpoint to begin with and the settings."""
+    import yaml
+
+    from moxin_vla.policy.moxin.training.tuning import TuneConfig
+
+    try:
+        raw = yaml.safe_load(args.recipe.read_text(encoding="utf-8"))
+        settings = dict(raw["tune"])
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise MoxinVlaError(f"'{args.recipe}' is no recipe with `tune`: {error}") from None
+    for pair in args.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise MoxinVlaError(f"--set is written NAME=VALUE. Got: '{pair}'")
+        settings[name] = yaml.safe_load(value)
+    known = [field.name for field in dataclasses.fields(TuneConfig)]
+    if unknown := [name for name in settings if name not in known]:
+        raise MoxinVlaError(f"Unknown setting {listed(unknown)}. Known: {listed(known)}")
+    base = args.base or raw.get("base", "")
+    if not base:
+        raise MoxinVlaError(f"'{args.recipe}' names no `base`: say it with --base CHECKPOINT.")
+    shipped = resource_path(base) if base.startswith("checkpoints/") else Path(base)
+    return str(shipped if shipped.exists() else base), TuneConfig(**settings)
+
+
+def _data(named: list[str]) -> tuple[list[Path], list[float] | None]:
+    pairs = [name.rpartition(":") for name in named]
+    roots = [
+        Path(root if colon and _number(weight) else name)
+        for name, (root, colon, weight) in zip(named, pairs, strict=True)
+    ]
+    weights = [float(weight) if colon and _number(weight) else None for _, colon, weight in pairs]
+    if all(weight is None for weight in weights):
+        return roots, None
+    return roots, [1.0 if weight is None else weight for weight in weights]
+
+
+def _number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()
+
+
+def _drivers(text: str) -> list[int]:
+    if text == "all":
+        return []
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in _DRIVERS]:
+        raise MoxinVlaError(f"Unknown driver {listed(unknown)}. Choose from: {listed(_DRIVERS)}")
+    return [int(_DRIVERS[name]) for name in names]
+
+
+class _progress:  # noqa: N801 - a context manager that reads as a function
+    """A bar with the present loss."""
+
+    def __init__(self, console: Any, steps: int, done: int) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=console)
+        self._task = self._bar.add_task("training", total=steps, completed=done)
+        self._mean: float | None = None
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+        return self._step
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _step(self, step: int, loss: float) -> None:
+        self._mean = loss if self._mean is None else 0.95 * self._mean + 0.05 * loss
+        self._bar.update(self._task, completed=step, description=f"loss {self._mean:.4f}")
+
+
+class _Judge:
+    """Evaluates checkpoints as they come and keeps the best one."""
+
+    def __init__(self, args: argparse.Namespace, embodiment: Path, console: Any) -> None:
+        self._args, self._embodiment, self._console = args, embodiment, console
+        self._file = args.out / "evaluations.jsonl"
+        rows = self._file.read_text(encoding="utf-8") if self._file.is_file() else ""
+        self._best = max((json.loads(row)["success"] for row in rows.splitlines()), default=-1)
+
+    def __call__(self, checkpoint: Path, step: int) -> None:
+        """Play the episodes, note the successes, keep the checkpoint if it is the best."""
+        import shutil
+
+        from moxin_vla.evaluation.config import EvaluationConfig
+        from moxin_vla.evaluation.runner import plan_episodes, run_episodes
+
+        config = EvaluationConfig(
+            policy=str(checkpoint),
+            embodiment=self._embodiment,
+            families=(self._args.evaluate,),
+            episodes=self._args.episodes,
+            first_seed=500_000,
+            workers=1,
+            videos=0,
+        )
+        results = run_episodes(config, plan_episodes(config), lambda result: None)
+        success = sum(result.status.success for result in results)
+        row = {"step": step, "success": success, "episodes": len(results)}
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self._console.print(f"step {step}: {success} of {len(results)} {self._args.evaluate}")
+        if success > self._best:
+            self._best = success
+            best = self._args.out / "best"
+            shutil.rmtree(best, ignore_errors=True)
+            shutil.copytree(checkpoint, best)

@@ -1,0 +1,390 @@
+"""Fine-tuning a checkpoint on recorded episodes: all of it, its head, or by LoRA.
+
+Resumable at any point: weights, optimiser, draws and chance are part of the state, so a run that
+was killed goes on as if it had not been.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from moxin_vla.core.errors import DependencyError, MoxinVlaError
+from moxin_vla.policy.moxin.checkpoint import load_checkpoint, save_checkpoint
+from moxin_vla.policy.moxin.opening import open_checkpoint
+from moxin_vla.policy.moxin.tokenizer import load_tokenizer
+from moxin_vla.policy.moxin.training.objective import as_tensor, relative_chunk
+from moxin_vla.policy.moxin.training.recorded import Mixture, Samples
+
+_HEADS = ("action_head", "proprio_projector", "noisy_action_projector", "action_prefix_projector")
+
+
+@dataclass(frozen=True, slots=True)
+class TuneConfig:
+    """How to fine-tune.
+
+    Attributes:
+        learn: `all` weights, the action `head` and projectors of proprio, or `lora`: adapters in
+            all linear layers, and the head fully.
+        steps: Optimiser steps.
+        batch_size: Samples per step, over all accumulated parts.
+        accumulate: Parts a batch is computed in.
+        learning_rate: Peak.
+        decay_at: Share of the steps after which the rate falls to a tenth (OpenVLA-OFT); 1: never.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: On matrices.
+        clip: Largest gradient norm.
+        rank: Of LoRA.
+        alpha: Of LoRA; updates are scaled by alpha / rank.
+        fresh_head: Begin with a new action head.
+        image_augmentation: Random crops of 90 % of the area and colour jitter (OpenVLA-OFT).
+        bf16: Compute in bfloat16.
+        average: Time constant of the average of the weights that is saved, in steps; 0: none.
+        save_every: Steps between checkpoints.
+        seed: Of draws and augmentations.
+    """
+
+    learn: Literal["all", "head", "lora"] = "all"
+    steps: int = 1000
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 5.0e-4
+    decay_at: float = 1.0
+    warmup_steps: int = 50
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    rank: int = 32
+    alpha: int = 16
+    fresh_head: bool = False
+    image_augmentation: bool = False
+    bf16: bool = False
+    average: int = 0
+    save_every: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.learn not in ("all", "head", "lora"):
+            raise MoxinVlaError(f"learn: '{self.learn}'. Choose from: all, head, lora")
+        if self.batch_size % self.accumulate:
+            raise MoxinVlaError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}."
+            )
+
+
+class Tuner:
+    """Owns a model, what of it learns, and their state in a folder.
+
+    Args:
+        base: Checkpoint directory to begin with.
+        config: How to train.
+        data: What to learn from.
+        folder: Gets `state.pt`, `metrics.jsonl` and `checkpoint/`.
+        device: Torch device.
+
+    Raises:
+        MoxinVlaError: The checkpoint can't be trained.
+    """
+
+    def __init__(
+        self, base: str, config: TuneConfig, data: Mixture, folder: Path, device: str = "cpu"
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self._data, self.folder, self._device = config, data, folder, device
+        opened = open_checkpoint(base)
+        if opened.config.head != "l1":
+            raise MoxinVlaError(
+                f"Only L1 heads can be trained. '{base}' has: {opened.config.head}"
+            )
+        loaded = load_checkpoint(base, device)
+        self.model = loaded.model.float()
+        if config.fresh_head:
+            for module in self.model.action_head.modules():
+                if isinstance(module, nn.Linear | nn.LayerNorm):
+                    module.reset_parameters()
+        self._statistics_content = opened.statistics_content()
+        self._steps_before = {**opened.preprocessor, **opened.preprocessing()}
+        self._tokenizer = load_tokenizer(opened.tokenizer_file())
+        self._prompts, self._preprocessor = loaded.tokenizer, loaded.preprocessor
+        self._statistics = loaded.statistics
+        self._base = str(base)
+        self._choose_weights()
+        matrices = [p for p in self._learning if p.ndim >= 2]
+        rest = [p for p in self._learning if p.ndim < 2]
+        self._optimiser = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": rest, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self._average = [p.detach().clone() for p in self._learning] if config.average else []
+        self.step_number = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _choose_weights(self) -> None:
+        """Freeze what does not learn."""
+        learn = self.config.learn
+        self.model.train()
+        if learn == "lora":
+            self._add_adapters()
+        for name, parameter in self.model.named_parameters():
+            head = name.startswith(_HEADS)
+            parameter.requires_grad_(learn == "all" or head or "lora_" in name)
+        self._learning = [p for p in self.model.parameters() if p.requires_grad]
+        self._names = [n for n, p in self.model.named_parameters() if p.requires_grad]
+
+    def _add_adapters(self) -> None:
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+        except ImportError as error:
+            raise DependencyError("LoRA needs peft: pip install peft") from error
+        linear = [
+            name
+            for name, module in self.model.named_modules()
+            if isinstance(module, nn.Linear) and not name.startswith(_HEADS)
+        ]
+        self._lora = LoraConfig(
+            r=self.config.rank,
+            lora_alpha=self.config.alpha,
+            lora_dropout=0.0,
+            init_lora_weights="gaussian",
+            target_modules=linear,
+        )
+        inject_adapter_in_model(self._lora, self.model)
+
+    @property
+    def done(self) -> bool:
+        """True once all steps are taken."""
+        return self.step_number >= self.config.steps
+
+    @property
+    def learning(self) -> int:
+        """How many values learn."""
+        return sum(p.numel() for p in self._learning)
+
+    def step(self) -> float:
+        """Take a step; returns the loss.
+
+        Raises:
+            MoxinVlaError: The loss is not finite; says which rows it was computed from.
+        """
+        config, total = self.config, 0.0
+        samples = self._data.draw(config.batch_size)
+        part = config.batch_size // config.accumulate
+        every = float(samples.counts.sum())
+        for start in range(0, config.batch_size, part):
+            loss = self._loss(samples, slice(start, start + part), every)
+            loss.backward()
+            total += float(loss.detach())
+        if not math.isfinite(total):
+            raise MoxinVlaError(
+                f"The loss of step {self.step_number} is {total}. It came from: "
+                + ", ".join(samples.where)
+            )
+        nn.utils.clip_grad_norm_(self._learning, config.clip)
+        rate = self._rate()
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self.step_number += 1
+        self._note(total, rate)
+        if self._average:
+            window = min(config.average, 5 + 0.2 * self.step_number)
+            with torch.no_grad():
+                torch._foreach_lerp_(self._average, self._learning, 1.0 / window)
+        return total
+
+    def _loss(self, samples: Samples, part: slice, every: float) -> Tensor:
+        """Return this part's share of the mean error of all steps that are learned from."""
+        config, device = self.model.config, self._device
+        ids, mask = (torch.tensor(r) for r in self._prompts.padded(samples.texts[part]))
+        pixels = self._preprocessor.pixel_values(samples.images[part])
+        if self.config.image_augmentation:
+            pixels = augmented(pixels)
+        proprio = as_tensor(self._statistics.normalise_proprio(samples.proprio[part])).float()
+        relative = relative_chunk(
+            samples.chunks[part], samples.proprio[part], config.absolute_dims
+        )
+        target = as_tensor(self._statistics.action.normalise(relative)).float()
+        counts = as_tensor(samples.counts[part])
+        kind = "cuda" if device.startswith("cuda") else "cpu"
+        with torch.autocast(kind, torch.bfloat16, enabled=self.config.bf16):
+            output = self.model(
+                pixels.to(device),
+                ids.to(device),
+                None if bool(mask.all()) else mask.to(device),
+                proprio.to(device) if config.proprio_dim else None,
+            )
+        assert output.actions is not None
+        error = (output.actions.float() - target.to(device)).abs().mean(-1)  # (B, H)
+        return (error * counts.to(device)).sum() / every
+
+    def _rate(self) -> float:
+        config = self.config
+        if self.step_number < config.warmup_steps:
+            return config.learning_rate * (self.step_number + 1) / config.warmup_steps
+        fallen = self.step_number >= config.decay_at * config.steps
+        return config.learning_rate * (0.1 if fallen else 1.0)
+
+    def _note(self, loss: float, rate: float) -> None:
+        row = {"step": self.step_number, "loss": loss, "learning_rate": rate}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def save(self) -> Path:
+        """Write the whole state and a checkpoint that any of our tools loads; returns its folder.
+
+        A crash while writing leaves the last ones.
+        """
+        state = {
+            "names": self._names,
+            "weights": [p.detach() for p in self._learning],
+            "average": self._average,
+            "optimiser": self._optimiser.state_dict(),
+            "step": self.step_number,
+            "draws": json.dumps(self._data.state),
+            "chance": torch.get_rng_state(),
+        }
+        partial = self.folder / "state.part"
+        torch.save(state, partial)
+        partial.replace(self.folder / "state.pt")
+        return self._export()
+
+    def resume(self) -> bool:
+        """Go on from the last state, if there is one; returns whether there was."""
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return False
+        state = torch.load(path, weights_only=True, map_location=self._device)
+        if state["names"] != self._names:
+            raise MoxinVlaError(f"'{path}' is of a run that trains other weights.")
+        with torch.no_grad():
+            torch._foreach_copy_(self._learning, state["weights"])
+            if self._average:
+                torch._foreach_copy_(self._average, state["average"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step_number = state["step"]
+        self._data.state = json.loads(state["draws"])
+        torch.set_rng_state(state["chance"].cpu())
+        self._forget_later_metrics()
+        return True
+
+    def _forget_later_metrics(self) -> None:
+        path = self.folder / "metrics.jsonl"
+        rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [row for row in rows if json.loads(row)["step"] <= self.step_number]
+        path.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+
+    def _export(self) -> Path:
+        """Write the (averaged, merged) model in the layout that the loader reads."""
+        target = self.folder / "checkpoint"
+        fresh, old = self.folder / "checkpoint.new", self.folder / "checkpoint.old"
+        shutil.rmtree(fresh, ignore_errors=True)
+        present = [p.detach().clone() for p in self._learning]
+        with torch.no_grad():
+            if self._average:
+                torch._foreach_copy_(self._learning, self._average)
+            save_checkpoint(fresh, self.merged(), self._statistics_content, self._tokenizer)
+            file = fresh / "preprocessor_config.json"
+            steps = {**json.loads(file.read_text(encoding="utf-8")), **self._steps_before}
+            file.write_text(json.dumps(steps, indent=2), encoding="utf-8")
+            if self.config.learn == "lora":
+                self._save_adapter(fresh / "adapter")
+            torch._foreach_copy_(self._learning, present)
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def merged(self) -> Any:
+        """Return the model with its adapters merged in; the model itself if it has none."""
+        if self.config.learn != "lora":
+            return self.model
+        from moxin_vla.policy.moxin.model import MoxinVLA
+
+        plain = MoxinVLA(self.model.config)
+        plain.load_state_dict(merged_state(self.model))
+        return plain.eval()
+
+    def _save_adapter(self, folder: Path) -> None:
+        """Write the adapter alone as peft has it."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        folder.mkdir()
+        state = get_peft_model_state_dict(self.model)
+        tensors = {f"base_model.model.{k}": v.contiguous() for k, v in state.items()}
+        save_file(tensors, folder / "adapter_model.safetensors")
+        content = {
+            "peft_type": "LORA",
+            "r": self.config.rank,
+            "lora_alpha": self.config.alpha,
+            "target_modules": "all-linear",
+            "base_model_name_or_path": self._base,
+            "bias": "none",
+        }
+        text = json.dumps(content, indent=2)
+        (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+
+
+def merged_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a model with LoRA layers as those of one without."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if "lora_" in name:
+            continue
+        state[name.replace(".base_layer.", ".")] = tensor.detach().clone()
+    for name, module in model.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            state[f"{name}.weight"] += module.get_delta_weight("default").detach()
+    return state
+
+
+def augmented(pixels: Tensor) -> Tensor:
+    """Crop 90 % of the area at random and vary brightness and contrast, alike for all cameras.
+
+    As OpenVLA-OFT does (random resized crop, colour jitter), on normalised pixels (B, C, h, w).
+    """
+    batch, _, height, width = pixels.shape
+    side = 0.9**0.5
+    offset = (torch.rand(batch, 2) * 2 - 1) * (1 - side)
+    theta = torch.zeros(batch, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = side
+    theta[:, :, 2] = offset
+    grid = nn.functional.affine_grid(theta, [batch, 1, height, width], align_corners=False)
+    cropped = nn.functional.grid_sample(
+        pixels, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    contrast = 1 + (torch.rand(batch, 1, 1, 1) * 2 - 1) * 0.2
+    brightness = (torch.rand(batch, 1, 1, 1) * 2 - 1) * 0.2
+    return cropped * contrast + brightness
+
+
+def train(
+    tuner: Tuner,
+    on_step: Callable[[int, float], None],
+    on_checkpoint: Callable[[Path, int], None] = lambda path, step: None,
+) -> Path:
+    """Train to the end; returns the checkpoint.
+
+    Args:
+        tuner: What to train.
+        on_step: Called with each step and its loss.
+        on_checkpoint: Called with each checkpoint that was written, and its step.
+    """
+    checkpoint = tuner.folder / "checkpoint"
+    while not tuner.done:
+        on_step(tuner.step_number + 1, tuner.step())
+        if tuner.done or tuner.step_number % tuner.config.save_every == 0:
+            checkpoint = tuner.save()
+            on_checkpoint(checkpoint, tuner.step_number)
+    return checkpoint

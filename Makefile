@@ -7,7 +7,7 @@ EXTRAS := ros,sim,policy,data,train,dev
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test unit lint format nightly doctor bench nano clean
+.PHONY: setup demo loop test unit lint format nightly doctor bench nano clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,11 @@ $(STAMP): setup.py constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/moxin-vla demo
+
+# Teaches a task from beginning to end in the simulator; run again to go on.
+loop: export OMP_NUM_THREADS = 1
+loop: $(STAMP)
+	$(BIN)/moxin-vla loop
 
 doctor: $(STAMP)
 	$(BIN)/moxin-vla doctor

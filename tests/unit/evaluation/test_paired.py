@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moxin_vla.evaluation.paired import DECISIVE, e_value, paired_test
+from moxin_vla.evaluation.paired import DECISIVE, e_value, paired_difference, paired_test
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,18 @@ def test_two_equal_methods_are_seldom_told_apart_however_often_one_looks():
         bool(paired_test(*(rng.random((2, 200)) < 0.8).tolist()).decided_after) for _ in range(300)
     )
     assert decided / 300 <= 1 / DECISIVE
+
+
+def test_a_difference_comes_with_its_interval():
+    first, second = (
+        [True] * 43 + [False] * 7,
+        [True] * 31 + [False] * 12 + [True] * 2 + [False] * 5,
+    )
+    difference, (low, high) = paired_difference(first, second)
+    assert difference == pytest.approx(0.2)
+    assert low == pytest.approx(0.056, abs=0.01) and high == pytest.approx(0.339, abs=0.01)
+
+
+def test_two_equal_methods_differ_by_nothing():
+    difference, (low, high) = paired_difference([True, False] * 20, [True, False] * 20)
+    assert difference == 0 and low <= 0 <= high

@@ -1,0 +1,174 @@
+"""`moxin-vla loop`: teach a task from beginning to end, in simulation: the expert demonstrates, a
+policy learns, is evaluated, is corrected where it fails, learns again. Run it again to go on.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from moxin_vla.core.errors import MoxinVlaError
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "loop", help="record, train, evaluate, correct, train again", description=__doc__
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/loop"), help="default %(default)s")
+    parser.add_argument("--family", default="pick", help="task family (default %(default)s)")
+    parser.add_argument(
+        "--demonstrations", type=int, default=60, help="by the expert (default %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=150, help="of the first training (default %(default)s)"
+    )
+    parser.add_argument(
+        "--corrections",
+        type=int,
+        default=60,
+        help="episodes in which the policy drives until it is late, then the expert "
+        "(default %(default)s)",
+    )
+    parser.add_argument(
+        "--more-steps", type=int, default=400, help="of the second training (default %(default)s)"
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=100, help="of each evaluation (default %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is not done yet; returns 0 if the corrected policy is better."""
+    loop = _Loop(args)
+    expert, corrections = args.out / "demonstrations", args.out / "corrections"
+    first, second = args.out / "first", args.out / "second"
+    scenes = ["--sim", "--families", args.family]
+    loop.stage(
+        "the expert demonstrates",
+        args.out / "demonstrations.done",
+        ["record", expert, *scenes, "--episodes", args.demonstrations, "--seed", 2_000_000],
+    )
+    loop.stage(
+        "moxin-nano, with a new action head, learns from it",
+        args.out / "first.done",
+        [
+            "train",
+            "--data",
+            expert,
+            "--out",
+            first,
+            "--set",
+            "fresh_head=true",
+            *_settings(args.steps),
+        ],
+    )
+    loop.evaluate("the first policy", first)
+    loop.stage(
+        "it drives, and the expert takes over where it is late",
+        args.out / "corrections.done",
+        [
+            "record",
+            corrections,
+            *scenes,
+            "--episodes",
+            args.corrections,
+            "--seed",
+            2_100_000,
+            "--policy",
+            first / "checkpoint",
+            "--expert",
+            "late",
+            "--after",
+            1.5,
+        ],
+    )
+    loop.stage(
+        "it learns from both",
+        args.out / "second.done",
+        [
+            "train",
+            "--data",
+            f"{expert}:1",
+            f"{corrections}:1",
+            "--base",
+            first / "checkpoint",
+            "--out",
+            second,
+            *_settings(args.more_steps),
+        ],
+    )
+    loop.evaluate("the corrected policy", second)
+    return _compare(first, second)
+
+
+def _settings(steps: int) -> list[str]:
+    average = max(10, steps // 10)
+    pairs = (f"steps={steps}", f"save_every={steps}", f"average={average}")
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+class _Loop:
+    """Runs our own verbs, each in a process of its own, and remembers which are done."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args, self._number = args, 0
+        args.out.mkdir(parents=True, exist_ok=True)
+
+    def stage(self, what: str, mark: Path, words: list[Any]) -> None:
+        """Run a verb unless it was run before with the same words."""
+        self._number += 1
+        words = [str(word) for word in words]
+        said = json.dumps(words)
+        if mark.is_file() and mark.read_text(encoding="utf-8") == said:
+            print(f"{self._number}. {what}: done before", flush=True)
+            return
+        print(f"{self._number}. {what}: moxin-vla {' '.join(words)}", flush=True)
+        done = subprocess.run([sys.executable, "-m", "moxin_vla.cli.main", *words], check=False)
+        if done.returncode:
+            raise MoxinVlaError(f"moxin-vla {words[0]} ended with {done.returncode}.")
+        mark.write_text(said, encoding="utf-8")
+
+    def evaluate(self, what: str, folder: Path) -> None:
+        """Play the same unseen scenes for every policy."""
+        args = self._args
+        self.stage(
+            f"{what} is evaluated",
+            folder / "evaluated.done",
+            [
+                "eval",
+                folder / "checkpoint",
+                "--families",
+                args.family,
+                "--episodes",
+                args.episodes,
+                "--workers",
+                2,
+                "--out",
+                folder / "evaluation",
+            ],
+        )
+
+
+def _compare(first: Path, second: Path) -> int:
+    """Print both success rates and their paired difference."""
+    from moxin_vla.evaluation.paired import paired_difference, paired_test
+
+    before, after = (_successes(folder) for folder in (first, second))
+    gain, (low, high) = paired_difference(after, before)
+    test = paired_test(after, before)
+    print(
+        f"\nbefore the corrections {sum(before)} of {len(before)}, after them {sum(after)} of "
+        f"{len(after)}, on the same scenes: {100 * gain:+.0f} points, 95 % interval "
+        f"{100 * low:+.0f} to {100 * high:+.0f} (won {test.wins}, lost {test.losses})"
+    )
+    print(f"reports: {first / 'evaluation/report.html'}, {second / 'evaluation/report.html'}")
+    return 0 if low > 0 else 1
+
+
+def _successes(folder: Path) -> list[bool]:
+    results = json.loads((folder / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    return [episode["success"] for episode in results["episodes"]]

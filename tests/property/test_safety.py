@@ -90,8 +90,8 @@ def test_a_plan_is_played_as_it_was_reviewed_and_can_be_stopped_at_every_step(ro
     if review.reason is not CommitReason.ACCEPTED:
         return
     limits.new_path()
-    for target in plan:
-        result = limits.limit(target, path[0], review.speed)
+    for k, target in enumerate(plan):
+        result = limits.limit(target, path[0], review.speed, plan[k + 1 :])  # as ControlLoop does
         path.append(result.positions)
         if "slowed" not in result.limited:
             off = np.abs(result.positions - np.clip(target, LOWER, UPPER))[ARM]

@@ -7,8 +7,9 @@ from typing import Any
 from moxin_vla.core.embodiment import ActionSpace, Embodiment
 from moxin_vla.core.errors import DependencyError, EmbodimentError, PolicyError, listed
 from moxin_vla.core.protocols import Policy, PolicySpec
+from moxin_vla.policy.lerobot import LeRobotPolicy, is_lerobot
 from moxin_vla.policy.scripted import ScriptedPolicy
-from moxin_vla.policy.self_test import require, self_test
+from moxin_vla.policy.self_test import CAMERAS, LISTENS, require, self_test
 from moxin_vla.policy.sources import may_be_hub_id
 
 _SCRIPTED = "scripted:"
@@ -20,7 +21,8 @@ def load_policy(
     """Load a policy and check it against the robot before anything moves.
 
     Args:
-        source: A checkpoint directory, a policy file, a Hugging Face id, or `scripted:NAME`.
+        source: A checkpoint directory, ours or LeRobot's, a policy file, a Hugging Face id, or
+            `scripted:NAME`.
         embodiment: The robot.
         device: Torch device for checkpoints.
         test: False to leave out the self-test: then nothing shows a policy that is blind,
@@ -34,6 +36,8 @@ def load_policy(
     """
     if source.startswith(_SCRIPTED):
         policy: Policy = ScriptedPolicy(source.removeprefix(_SCRIPTED), embodiment)
+    elif is_lerobot(source):
+        policy = _load_lerobot(Path(source), embodiment, device, test)
     elif Path(source).exists() or may_be_hub_id(source):
         return _load_checkpoint(source, embodiment, device, test)
     else:
@@ -51,7 +55,11 @@ def read_spec(source: str, embodiment: Embodiment) -> PolicySpec:
 
     Raises what `load_policy` raises for the same source, but for the self-test.
     """
-    if source.startswith(_SCRIPTED) or not (Path(source).exists() or may_be_hub_id(source)):
+    if (
+        source.startswith(_SCRIPTED)
+        or is_lerobot(source)
+        or not (Path(source).exists() or may_be_hub_id(source))
+    ):
         return load_policy(source, embodiment).spec
     from moxin_vla.policy.moxin.opening import open_checkpoint
     from moxin_vla.policy.moxin.policy import policy_spec
@@ -86,6 +94,20 @@ def _load_checkpoint(source: str, embodiment: Embodiment, device: str, test: boo
     if test:
         probe = partial(attention_probe, policy.checkpoint)
         require(self_test(policy, embodiment, probe), policy.spec.name)
+    return policy
+
+
+def _load_lerobot(directory: Path, embodiment: Embodiment, device: str, test: bool) -> Policy:
+    """Load one of LeRobot's policies.
+
+    One that reads no text is not asked whether it listens; none is asked for the order of its
+    cameras: it takes them by name, and to ACT, for one, cameras are alike.
+    """
+    policy = LeRobotPolicy(directory, embodiment, device)
+    if test:
+        spared = {CAMERAS} if policy.listens else {CAMERAS, LISTENS}
+        checks = self_test(policy, embodiment)
+        require(tuple(c for c in checks if c.name not in spared), policy.spec.name)
     return policy
 
 

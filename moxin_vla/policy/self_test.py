@@ -18,6 +18,8 @@ from moxin_vla.core.types import Observation
 
 # Below this a difference is none, in the unit of actions; equal input gives exactly equal output.
 _NOTHING = 1e-6
+LISTENS = "another instruction changes the actions"
+CAMERAS = "the order of cameras matters"
 _INSTRUCTIONS = ("pick up the red cube", "push the blue bowl to the left")
 
 
@@ -82,10 +84,10 @@ class _Tester:
 
     def instructions(self) -> Check:
         other = self._observe(instruction=_INSTRUCTIONS[1])
-        return self._differs("another instruction changes the actions", other)
+        return self._differs(LISTENS, other)
 
     def cameras(self) -> Check:
-        return self._differs("the order of cameras matters", self._observe(swapped=True))
+        return self._differs(CAMERAS, self._observe(swapped=True))
 
     def untouched(self) -> Check:
         again = self._observe()

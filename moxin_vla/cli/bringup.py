@@ -88,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
                 flush=True,
             )
         while not (name := system.ended()):
+            if system.told_to_end:
+                return 130
             time.sleep(0.2)
         print(f"{name} ended; ending the others.", flush=True)
         return 1

@@ -129,6 +129,15 @@ def check_disk() -> list[Finding]:
     ]
 
 
+def check_shared_memory() -> list[Finding]:
+    """What killed processes of ROS have left; it is removed here."""
+    from moxin_vla.ros.shared_memory import remove_abandoned
+
+    freed = remove_abandoned() / 1e6
+    seen = f"{freed:.0f} MB of killed ROS processes, removed" if freed else "nothing left behind"
+    return [Finding("shared memory", "ok", seen)]
+
+
 def check_rendering() -> list[Finding]:
     """Frames per second of both cameras, in a process of its own."""
     code = (
@@ -216,6 +225,7 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_python,
     check_packages,
     check_disk,
+    check_shared_memory,
     check_rendering,
     check_dds,
     check_checkpoint,

@@ -18,10 +18,11 @@ from typing import Any
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.ros.dds import apply_dds_profile, dds_environment
 from moxin_vla.ros.lifecycle import REFUSED
+from moxin_vla.ros.shared_memory import remove_abandoned
 from moxin_vla.system import NodeDeclaration, SystemConfig, declare_system
 
 # configuring reads a checkpoint, which may be 18 GB on a slow disk
-_STARTED_S, _CONFIGURED_S, _ENDED_S, _SHOW_PERIOD_S = 60.0, 900.0, 5.0, 0.1
+_STARTED_S, _CONFIGURED_S, _ENDED_S, _SHOW_PERIOD_S = 120.0, 900.0, 5.0, 0.1
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -51,12 +52,14 @@ class Bringup:
         self._logs = log_folder or Path(tempfile.mkdtemp(prefix="moxin_vla_"))
         self._nodes = {node.name: node for node in declare_system(config)}
         self._processes: dict[str, subprocess.Popen] = {}
+        self._former_handlers: dict[int, Any] = {}
+        self.told_to_end = False  # by Ctrl-C or SIGTERM
 
     def __enter__(self) -> "Bringup":
         self._environment = dict(os.environ)
         apply_dds_profile(self.config.domain_id)
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._catch_sigterm()
+        self._catch_signals()
         try:
             self._start()
         except BaseException as error:
@@ -71,22 +74,31 @@ class Bringup:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-        if self._former_handler is not None:
-            signal.signal(signal.SIGTERM, self._former_handler)
+        for number, handler in self._former_handlers.items():
+            signal.signal(number, handler)
         os.environ.clear()
         os.environ.update(self._environment)
         if self._own_logs and kind is None:
             shutil.rmtree(self._logs, ignore_errors=True)
 
-    def _catch_sigterm(self) -> None:
-        """Let SIGTERM unwind like Ctrl-C, so that the nodes end in order."""
-        self._former_handler = None
+    def _catch_signals(self) -> None:
+        """Let SIGTERM unwind like Ctrl-C, so that the nodes end in order; remember either.
+
+        What a handler raises is lost if it comes while an object is being deleted.
+        """
         if threading.current_thread() is threading.main_thread():
-            self._former_handler = signal.signal(signal.SIGTERM, _exit_on_signal)
+            for number, error in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, None)):
+                handler = partial(self._told, error)
+                self._former_handlers[number] = signal.signal(number, handler)
+
+    def _told(self, error: type[BaseException] | None, number: int, frame: object) -> None:
+        self.told_to_end = True
+        raise error() if error is not None else SystemExit(128 + number)
 
     def _start(self) -> None:
         from moxin_vla.ros.lifecycle_client import LifecycleClient
 
+        remove_abandoned()
         with LifecycleClient() as client:
             if twins := client.running(list(self._nodes)):
                 raise BringupError(
@@ -213,10 +225,6 @@ class Bringup:
 
 def _as_yaml(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, str) else json.dumps(str(value))
-
-
-def _exit_on_signal(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _die_with_parent() -> None:

@@ -23,6 +23,7 @@ from moxin_vla.ros.bringup import Bringup
 from moxin_vla.ros.dds import dds_environment
 from moxin_vla.ros.episode_client import EpisodeClient
 from moxin_vla.ros.patient_call import patient_call
+from moxin_vla.ros.shared_memory import remove_abandoned
 from moxin_vla.system import SystemConfig
 
 PATIENCE_S = 60.0  # a bound on hanging, not on speed: the machine may be busy
@@ -35,7 +36,9 @@ def domain_id() -> Iterator[int]:
     number = 20 + os.getpid() % 40
     os.environ.update(dds_environment(number))
     os.environ["OMP_NUM_THREADS"] = "1"
+    remove_abandoned()  # by tests of former runs that kill
     yield number
+    remove_abandoned(newborn_s=0.0)
     os.environ.clear()
     os.environ.update(before)
 

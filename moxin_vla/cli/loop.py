@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         args.out / "demonstrations.done",
         ["record", expert, *scenes, "--episodes", args.demonstrations, "--seed", 2_000_000],
     )
+    loop.check("the demonstrations", expert)
     loop.stage(
         "moxin-nano, with a new action head, learns from it",
         args.out / "first.done",
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             1.5,
         ],
     )
+    loop.check("the corrections", corrections)
     loop.stage(
         "it learns from both",
         args.out / "second.done",
@@ -129,8 +131,14 @@ class _Loop:
         print(f"{self._number}. {what}: moxin-vla {' '.join(words)}", flush=True)
         done = subprocess.run([sys.executable, "-m", "moxin_vla.cli.main", *words], check=False)
         if done.returncode:
-            raise MoxinVlaError(f"moxin-vla {words[0]} ended with {done.returncode}.")
+            raise MoxinVlaError(f"moxin-vla {' '.join(words[:2])} ended with {done.returncode}.")
         mark.write_text(said, encoding="utf-8")
+
+    def check(self, what: str, dataset: Path) -> None:
+        """Look for what would spoil training; an error ends the loop."""
+        page = dataset.with_name(f"{dataset.name}.html")
+        words = ["dataset", "check", dataset, "--html", page]
+        self.stage(f"{what} are checked", dataset.with_name(f"{dataset.name}_checked.done"), words)
 
     def evaluate(self, what: str, folder: Path) -> None:
         """Play the same unseen scenes for every policy."""

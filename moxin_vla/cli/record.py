@@ -122,7 +122,8 @@ def _record_simulation(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - started_s
     console.print(
         f"{len(specs)} episodes of {steps} rows in {seconds:.0f} s, {good} successful; the expert "
-        f"drove in {operator} rows. Learn from them: moxin-vla train --data {args.dataset}"
+        f"drove in {operator} rows.\nLook at them:    moxin-vla dataset check {args.dataset} "
+        f"--html {args.dataset}.html\nLearn from them: moxin-vla train --data {args.dataset}"
     )
     return 0
 

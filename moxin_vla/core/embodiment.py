@@ -312,12 +312,17 @@ def load_embodiment(path: str | Path) -> Embodiment:
     except yaml.YAMLError as error:
         raise EmbodimentError(f"'{path}' is not valid YAML: {error}") from None
     try:
-        return _parse(raw)
+        return parse_embodiment(raw)
     except EmbodimentError as error:
         raise EmbodimentError(f"{path}: {error}") from None
 
 
-def _parse(raw: Any) -> Embodiment:
+def parse_embodiment(raw: Any) -> Embodiment:
+    """Build an embodiment from a file's content, such as a dataset carries with it.
+
+    Raises:
+        EmbodimentError: A field is missing, unknown or out of range.
+    """
     values = checked_fields(Embodiment, raw, "the embodiment")
     for name, kind in (("joints", Joint), ("cameras", Camera)):
         if not isinstance(values[name], list) or not values[name]:

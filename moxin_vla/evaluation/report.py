@@ -161,7 +161,7 @@ def _episode_view(
         "time_s": result.sim_s,
         "open": opened,
         "video": base64.b64encode(video).decode(),
-        "plots": joint_plots(result, embodiment.joint_names) if detailed else "",
+        "plots": _plots(result, embodiment) if detailed else "",
         "facts": [
             ("steps", f"{result.status.step} of {result.status.horizon}"),
             (
@@ -173,3 +173,13 @@ def _episode_view(
             ("control loop", worth_saying(interventions([result]))),
         ],
     }
+
+
+def _plots(result: EpisodeResult, embodiment: Embodiment) -> str:
+    return joint_plots(
+        embodiment.joint_names,
+        result.proprio,
+        result.commands,
+        result.step_ns / 1e9,
+        [chunk for chunk in result.chunks if np.all(np.isfinite(chunk[1]))],
+    )

@@ -132,7 +132,11 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
         nodes.append(NodeDeclaration("teleop_node", operator, managed=True))
     if config.record:
         recording = {"embodiment": embodiment, "root": str(Path(config.record).resolve())}
-        recording |= {"use_sim_time": config.simulation, **config.recorder_parameters}
+        recording |= {
+            "lockstep": lockstep,
+            "use_sim_time": config.simulation,
+            **config.recorder_parameters,
+        }
         nodes.append(NodeDeclaration("recorder_node", recording, managed=True))
     if config.vlm:
         asked = {"embodiment": embodiment, "vlm": _absolute(config.vlm), "device": config.device}

@@ -98,7 +98,7 @@ def _record_simulation(args: argparse.Namespace) -> int:
         recorder_parameters={"codec": args.codec},
         domain_id=None,
     )
-    console, started_s, good, operator, steps = Console(), time.monotonic(), 0, 0, 0
+    console, started_s, good, operator, steps, rows = Console(), time.monotonic(), 0, 0, 0, 0
     console.print("Starting the nodes ...")
     with (
         Bringup(config) as system,
@@ -113,19 +113,18 @@ def _record_simulation(args: argparse.Namespace) -> int:
     ):
         bar = progress.add_task("recording", total=len(specs))
         for done in RecordedEpisodes(client).play(specs):
-            good, operator, steps = (
-                good + done.success,
-                operator + done.operator_steps,
-                steps + done.steps,
-            )
+            good, operator = good + done.success, operator + done.operator_steps
+            steps, rows = steps + done.steps, rows + done.rows
             progress.update(bar, advance=1, description=f"{good} successful")
     seconds = time.monotonic() - started_s
     console.print(
-        f"{len(specs)} episodes of {steps} rows in {seconds:.0f} s, {good} successful; the expert "
+        f"{len(specs)} episodes of {rows} rows in {seconds:.0f} s, {good} successful; the expert "
         f"drove in {operator} rows.\nLook at them:    moxin-vla dataset check {args.dataset} "
         f"--html {args.dataset}.html\nLearn from them: moxin-vla train --data {args.dataset}"
     )
-    return 0
+    if rows < steps:
+        console.print(f"[red]{steps - rows} of {steps} control steps were not recorded.[/]")
+    return int(rows < steps)
 
 
 def _refuse_end(system: Any) -> None:

@@ -40,7 +40,8 @@ from moxin_vla.ros.qos import (
     RECORDING_BEST_EFFORT,
 )
 
-_LOOK_S = 0.2
+_LOOK_S, _STATUS_LOOKS = 0.05, 4
+_EVER_NS = 2**63 - 1
 _REPORTED = {
     "policy": "policy_node/status",
     "control": "control_node/status",
@@ -59,6 +60,9 @@ class RecorderParameters:
     )
     codec: str = parameter(
         AUTO, "how images are stored: auto, png (every pixel as it was), or an encoder's name"
+    )
+    lockstep: bool = parameter(
+        False, "time stands still when an episode is over: what comes after `stop` is part of it"
     )
     max_waiting_mb: int = parameter(1000, "pixels that may wait for the encoder", (10, 1_000_000))
     min_free_mb: int = parameter(500, "an episode ends when less of the disk is free", (0, 10**9))
@@ -106,6 +110,7 @@ class RecorderNode(ManagedNode):
             values.min_free_mb * 1_000_000,
         )
         self._codec, self._reports = codec.name, {}
+        self._lockstep, self._looks = values.lockstep, 0
         self._intake, self._arrivals = Intake(robot, values.instruction), Arrivals()
         self._session = RecordingSession(
             self._intake,
@@ -145,7 +150,7 @@ class RecorderNode(ManagedNode):
             self.create_subscription(DiagnosticStatus, topic, taker, LATCHED)
         for name, order in (
             ("start", self._start),
-            ("stop", lambda: self._session.stop()),
+            ("stop", self._stop),
             ("discard", lambda: self._session.discard()),
             ("success", lambda: self._session.mark(1)),
             ("failure", lambda: self._session.mark(0)),
@@ -182,6 +187,11 @@ class RecorderNode(ManagedNode):
     def _start(self) -> Answer:
         return self._session.start() if self.active else Answer(False, "the node is not active")
 
+    def _stop(self) -> Answer:
+        """End the episode now; ticks that were commanded before may still be on their way."""
+        now_ns = self.get_clock().now().nanoseconds
+        return self._session.stop(_EVER_NS if self._lockstep else now_ns, self._lockstep)
+
     def _take(self, topic: str, name: str, message: Any) -> None:
         if not self.active:
             return
@@ -197,9 +207,11 @@ class RecorderNode(ManagedNode):
     def _look(self) -> None:
         if not self.active:
             return
-        self._match_drivers()
         self._session.look()
-        self.publish_status()
+        self._looks += 1
+        if self._looks % _STATUS_LOOKS == 0:
+            self._match_drivers()
+            self.publish_status()
 
     def _match_drivers(self) -> None:
         """Listen to drivers that publish best effort: they do not reach a reliable subscriber."""

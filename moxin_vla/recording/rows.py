@@ -27,6 +27,7 @@ type Positions = NDArray[np.float64]
 
 _GRACE_S = 0.5  # a stream that is behind by more is not waited for
 _CLOCK_WENT_BACK_NS = NS_PER_S
+_EVER_NS = 2**63 - 1
 JOINTS = "joint states"
 
 
@@ -147,7 +148,8 @@ class RowAssembler:
         self._asked: dict[int, _Asked] = {}
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._recording, self._began = False, False
-        self.newest_tick_ns, self._after_ns = -1, -1  # of this episode
+        self.newest_tick_ns, self._after_ns, self._up_to_ns = -1, -1, _EVER_NS  # of this episode
+        self.passed_end = False  # whether a tick has come that is later than the last one
         self.last_tick_ns = -1  # that came, in an episode or not
         self.skipped_ticks = 0  # before every stream had delivered something
 
@@ -179,10 +181,15 @@ class RowAssembler:
             stream.begin()
         self._recording, self._began = True, False
         self.newest_tick_ns, self._after_ns, self.skipped_ticks = -1, after_ns, 0
+        self._up_to_ns, self.passed_end = _EVER_NS, False
 
     def end(self) -> None:
         """Take no more ticks; the rest can still be had by `rows(final=True)`."""
         self._recording = False
+
+    def end_with(self, tick_ns: int) -> None:
+        """Take no ticks later than `tick_ns`, in [ns]; earlier ones may still be on their way."""
+        self._up_to_ns = tick_ns
 
     def put_image(self, camera: str, time_ns: int, pixels: Pixels) -> None:
         """Take an image, uint8 RGB (height, width, 3), captured at `time_ns`.
@@ -217,6 +224,9 @@ class RowAssembler:
         """
         self.last_tick_ns = tick_ns
         if not self._recording or tick_ns <= self._after_ns or tick_ns == self.newest_tick_ns:
+            return
+        if tick_ns > self._up_to_ns:
+            self.passed_end = True
             return
         if tick_ns < self.newest_tick_ns:
             back_s = (self.newest_tick_ns - tick_ns) / NS_PER_S

@@ -19,6 +19,7 @@ from moxin_vla.recording.recorder import Recorder, Written
 from moxin_vla.recording.rows import Row
 
 _LINGER_S = 0.7  # how long the end of an episode waits for what is still on its way
+_QUIET_LOOKS = 3  # in which no tick came: then none is on its way
 _SILENT_S = 2.0  # without a command for so long an episode ends
 
 
@@ -59,6 +60,7 @@ class RecordingSession:
         self.rows, self.operator_rows, self.success = 0, 0, -1
         self.said, self.trouble = "", ""
         self._end_why, self._end_s, self._heard_s = "", 0.0, 0.0
+        self._waits, self._quiet, self._last_ns = False, 0, -1
 
     @property
     def recording(self) -> bool:
@@ -89,12 +91,19 @@ class RecordingSession:
         self._tell(text)
         return Answer(True, text)
 
-    def stop(self, why: str = "asked to") -> Answer:
-        """End the episode with the last tick that came, and keep it."""
+    def stop(self, up_to_ns: int | None = None, waits: bool = False) -> Answer:
+        """End the episode and keep it.
+
+        Args:
+            up_to_ns: Ticks up to then belong to it, also those that have not come yet, in [ns];
+                None: up to the last one that came.
+            waits: Nothing new is commanded now: wait for what comes, however long it takes.
+        """
         if not self.recording or self._end_why:
             return Answer(False, "no episode is being recorded")
-        self._rows.end()
-        self._end_why, self._end_s = why, time.monotonic()
+        self._rows.end_with(self._rows.newest_tick_ns if up_to_ns is None else up_to_ns)
+        self._end_why, self._end_s, self._waits = "asked to", time.monotonic(), waits
+        self._quiet, self._last_ns = 0, self._rows.newest_tick_ns
         return Answer(True, f"episode {self.episodes} ends with {self.rows} rows")
 
     def discard(self) -> Answer:
@@ -144,10 +153,21 @@ class RecordingSession:
         if not self.recording:
             return
         if self._end_why:
-            if self._rows.pending == 0 or time.monotonic() - self._end_s > _LINGER_S:
+            if self._is_over():
                 self.finish(self._end_why)
         elif time.monotonic() - self._heard_s > _SILENT_S and self.rows:
             self._break(f"no command from control_node for {_SILENT_S:g} s")
+
+    def _is_over(self) -> bool:
+        """Return whether all that belongs to an episode that was stopped has come."""
+        newest_ns = self._rows.newest_tick_ns
+        if newest_ns > self._last_ns:
+            self._last_ns, self._quiet = newest_ns, 0
+            if self._waits:
+                self._end_s = time.monotonic()
+        self._quiet += 1
+        quiet = self._rows.passed_end or self._quiet > _QUIET_LOOKS
+        return (quiet and self._rows.pending == 0) or time.monotonic() - self._end_s > _LINGER_S
 
     def report(self) -> None:
         """Say what has become of episodes since the last time."""

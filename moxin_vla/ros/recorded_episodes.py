@@ -24,6 +24,7 @@ class RecordedEpisode:
         spec: What was played.
         success: How it ended, judged by sim_node.
         steps: Its length, in control steps.
+        rows: How many of them were recorded.
         operator_steps: Steps at which the operator drove.
         said: What recorder_node said of it.
     """
@@ -31,6 +32,7 @@ class RecordedEpisode:
     spec: EpisodeSpec
     success: bool
     steps: int
+    rows: int
     operator_steps: int
     said: str
 
@@ -87,7 +89,8 @@ class RecordedEpisodes:
             raise RecordingError(f"Episode {spec}: {trouble}")
         drove = int(self._recorder["operator rows"])
         steps, success = episode.status.step, episode.status.success
-        return RecordedEpisode(spec, success, steps, drove, self._recorder["last"])
+        rows = int(self._recorder["rows"])
+        return RecordedEpisode(spec, success, steps, rows, drove, self._recorder["last"])
 
     def _ask(self, service: str) -> None:
         answer = self._client.trigger(f"recorder_node/{service}")

@@ -72,6 +72,26 @@ def test_ticks_between_start_and_stop_are_the_episode(root):
     assert (end["event"], end["up_to_ns"], end["success"]) == ("end", 11 * STEP, 1)
 
 
+@pytest.mark.parametrize(
+    ("how", "last"),
+    [
+        pytest.param({"up_to_ns": 14 * STEP}, 14, id="time goes on"),
+        pytest.param({"up_to_ns": 2**62, "waits": True}, 19, id="time stands still"),
+    ],
+)
+def test_ticks_that_are_on_their_way_at_the_end_belong_to_it(root, how, last):
+    with Desk(root) as desk:
+        assert desk.session.start().done
+        desk.feed(range(5))
+        assert desk.session.stop(**how).done
+        for k in range(5, 20):
+            desk.feed([k])
+            desk.session.look()
+        desk.written(1)
+    dataset = loaded(root)
+    assert [int(row["stamp.tick"]) // STEP for row in dataset] == [*range(last + 1)]
+
+
 def test_orders_that_make_no_sense_now_are_refused_in_words(root):
     with Desk(root, instruction="") as desk:
         assert (

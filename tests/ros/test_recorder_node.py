@@ -66,7 +66,8 @@ def test_what_was_sent_is_recorded_and_a_bag_of_it_gives_the_same(
             drain(listener, [commands, *images.values()])
     assert [episode.success for episode in done] == [True, True]
     live = rows_of(root)
-    assert [len(rows) for rows in live] == [episode.steps for episode in done]
+    steps = [episode.steps for episode in done]
+    assert [len(rows) for rows in live] == [episode.rows for episode in done] == steps
 
     sent = {time_to_ns(m.header.stamp): list(m.points[0].positions) for m in commands}
     pictures = {

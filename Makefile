@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.12 || ls $${HOME}/.pyenv/versions/3.12.*/bi
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PLUGINS := plugins/lerobot_policy_moxin_vla plugins/lerobot_env_moxin_sim
 EXTRAS := ros,sim,policy,data,train,dev
 
 export HF_HUB_OFFLINE ?= 1
@@ -11,11 +12,11 @@ export HF_HUB_OFFLINE ?= 1
 
 setup: $(STAMP)
 
-$(STAMP): setup.py constraints.txt
+$(STAMP): setup.py constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
 	@$(if $(PYTHON),,echo "Python 3.12 is needed and was not found; put python3.12 on PATH or call make PYTHON=/path/to/python3.12"; exit 1)
 	@test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' && $(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@touch $(VENV)/COLCON_IGNORE
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]" $(addprefix -e ,$(PLUGINS))
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -23,7 +23,7 @@ EXTRAS = {
         "ros-lifecycle-msgs",
     ],
     "data": ["lerobot[dataset]>=0.6.1,<0.7", "pillow", "rosbags>=0.11"],
-    "train": ["peft>=0.17"],
+    "train": ["peft>=0.17", "accelerate>=1.10"],
     "dev": [
         "transformers",
         "timm",

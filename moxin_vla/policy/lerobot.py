@@ -18,6 +18,7 @@ from moxin_vla.core.errors import CheckpointError, DependencyError, EmbodimentEr
 from moxin_vla.core.protocols import PolicySpec
 from moxin_vla.core.types import ActionChunk, Observation
 
+OURS = "moxin_vla"  # folder with our checkpoint, in those that our plugin saves
 _IMAGES = image_key("")
 _SEED = 0  # of policies that draw noise: the same observation gives the same chunk
 

@@ -7,7 +7,7 @@ from typing import Any
 from moxin_vla.core.embodiment import ActionSpace, Embodiment
 from moxin_vla.core.errors import DependencyError, EmbodimentError, PolicyError, listed
 from moxin_vla.core.protocols import Policy, PolicySpec
-from moxin_vla.policy.lerobot import LeRobotPolicy, is_lerobot
+from moxin_vla.policy.lerobot import OURS, LeRobotPolicy, is_lerobot
 from moxin_vla.policy.scripted import ScriptedPolicy
 from moxin_vla.policy.self_test import CAMERAS, LISTENS, require, self_test
 from moxin_vla.policy.sources import may_be_hub_id
@@ -34,6 +34,7 @@ def load_policy(
         EmbodimentError: It was made for another robot.
         DependencyError: torch is missing.
     """
+    source = _own(source)
     if source.startswith(_SCRIPTED):
         policy: Policy = ScriptedPolicy(source.removeprefix(_SCRIPTED), embodiment)
     elif is_lerobot(source):
@@ -55,6 +56,7 @@ def read_spec(source: str, embodiment: Embodiment) -> PolicySpec:
 
     Raises what `load_policy` raises for the same source, but for the self-test.
     """
+    source = _own(source)
     if (
         source.startswith(_SCRIPTED)
         or is_lerobot(source)
@@ -71,6 +73,12 @@ def read_spec(source: str, embodiment: Embodiment) -> PolicySpec:
     spec = policy_spec(opened.config, opened.statistics(), opened.fingerprint())
     embodiment.check_policy(spec)
     return spec
+
+
+def _own(source: str) -> str:
+    """Return our own checkpoint if it lies in a folder that LeRobot saved."""
+    inside = Path(source) / OURS
+    return str(inside) if is_lerobot(source) and inside.is_dir() else source
 
 
 def _load_checkpoint(source: str, embodiment: Embodiment, device: str, test: bool) -> Policy:

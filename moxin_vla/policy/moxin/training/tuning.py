@@ -16,11 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from moxin_vla.core.errors import DependencyError, MoxinVlaError
-from moxin_vla.policy.moxin.checkpoint import load_checkpoint, save_checkpoint
-from moxin_vla.policy.moxin.opening import open_checkpoint
-from moxin_vla.policy.moxin.tokenizer import load_tokenizer
-from moxin_vla.policy.moxin.training.objective import as_tensor, relative_chunk
+from moxin_vla.policy.moxin.training.objective import as_tensor
 from moxin_vla.policy.moxin.training.recorded import Mixture, Samples
+from moxin_vla.policy.moxin.training.trainable import Trainable
 
 _HEADS = ("action_head", "proprio_projector", "noisy_action_projector", "action_prefix_projector")
 
@@ -96,22 +94,12 @@ class Tuner:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self._data, self.folder, self._device = config, data, folder, device
-        opened = open_checkpoint(base)
-        if opened.config.head != "l1":
-            raise MoxinVlaError(
-                f"Only L1 heads can be trained. '{base}' has: {opened.config.head}"
-            )
-        loaded = load_checkpoint(base, device)
-        self.model = loaded.model.float()
+        self._trainable = Trainable(base, device)
+        self.model = self._trainable.model
         if config.fresh_head:
             for module in self.model.action_head.modules():
                 if isinstance(module, nn.Linear | nn.LayerNorm):
                     module.reset_parameters()
-        self._statistics_content = opened.statistics_content()
-        self._steps_before = {**opened.preprocessor, **opened.preprocessing()}
-        self._tokenizer = load_tokenizer(opened.tokenizer_file())
-        self._prompts, self._preprocessor = loaded.tokenizer, loaded.preprocessor
-        self._statistics = loaded.statistics
         self._base = str(base)
         self._choose_weights()
         matrices = [p for p in self._learning if p.ndim >= 2]
@@ -204,28 +192,16 @@ class Tuner:
 
     def _loss(self, samples: Samples, part: slice, every: float) -> Tensor:
         """Return this part's share of the mean error of all steps that are learned from."""
-        config, device = self.model.config, self._device
-        ids, mask = (torch.tensor(r) for r in self._prompts.padded(samples.texts[part]))
-        pixels = self._preprocessor.pixel_values(samples.images[part])
-        if self.config.image_augmentation:
-            pixels = augmented(pixels)
-        proprio = as_tensor(self._statistics.normalise_proprio(samples.proprio[part])).float()
-        relative = relative_chunk(
-            samples.chunks[part], samples.proprio[part], config.absolute_dims
-        )
-        target = as_tensor(self._statistics.action.normalise(relative)).float()
-        counts = as_tensor(samples.counts[part])
-        kind = "cuda" if device.startswith("cuda") else "cpu"
+        kind = "cuda" if self._device.startswith("cuda") else "cpu"
         with torch.autocast(kind, torch.bfloat16, enabled=self.config.bf16):
-            output = self.model(
-                pixels.to(device),
-                ids.to(device),
-                None if bool(mask.all()) else mask.to(device),
-                proprio.to(device) if config.proprio_dim else None,
-            )
-        assert output.actions is not None
-        error = (output.actions.float() - target.to(device)).abs().mean(-1)  # (B, H)
-        return (error * counts.to(device)).sum() / every
+            errors = self._trainable.errors(
+                samples.images[part],
+                samples.proprio[part],
+                samples.chunks[part],
+                samples.texts[part],
+                self.config.image_augmentation,
+            )  # (B, H)
+        return (errors * as_tensor(samples.counts[part]).to(errors.device)).sum() / every
 
     def _rate(self) -> float:
         config = self.config
@@ -292,10 +268,7 @@ class Tuner:
         with torch.no_grad():
             if self._average:
                 torch._foreach_copy_(self._learning, self._average)
-            save_checkpoint(fresh, self.merged(), self._statistics_content, self._tokenizer)
-            file = fresh / "preprocessor_config.json"
-            steps = {**json.loads(file.read_text(encoding="utf-8")), **self._steps_before}
-            file.write_text(json.dumps(steps, indent=2), encoding="utf-8")
+            self._trainable.save(fresh, self.merged())
             if self.config.learn == "lora":
                 self._save_adapter(fresh / "adapter")
             torch._foreach_copy_(self._learning, present)
@@ -347,26 +320,6 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
         if hasattr(module, "get_delta_weight"):
             state[f"{name}.weight"] += module.get_delta_weight("default").detach()
     return state
-
-
-def augmented(pixels: Tensor) -> Tensor:
-    """Crop 90 % of the area at random and vary brightness and contrast, alike for all cameras.
-
-    As OpenVLA-OFT does (random resized crop, colour jitter), on normalised pixels (B, C, h, w).
-    """
-    batch, _, height, width = pixels.shape
-    side = 0.9**0.5
-    offset = (torch.rand(batch, 2) * 2 - 1) * (1 - side)
-    theta = torch.zeros(batch, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = side
-    theta[:, :, 2] = offset
-    grid = nn.functional.affine_grid(theta, [batch, 1, height, width], align_corners=False)
-    cropped = nn.functional.grid_sample(
-        pixels, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    contrast = 1 + (torch.rand(batch, 1, 1, 1) * 2 - 1) * 0.2
-    brightness = (torch.rand(batch, 1, 1, 1) * 2 - 1) * 0.2
-    return cropped * contrast + brightness
 
 
 def train(

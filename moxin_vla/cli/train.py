@@ -1,6 +1,8 @@
 """`moxin-vla train`: fine-tune a checkpoint on recorded episodes. Run it again to go on.
 
-RECIPE is a file of config/policies/ with `base` and `tune`; options win over it.
+RECIPE is a file of config/policies/ with `tune` and `base`, or `sizes` of a model to begin from
+random weights; options win over it. Several GPUs: torchrun --nproc-per-node 4 -m
+moxin_vla.cli.main train ...
 """
 
 import argparse
@@ -62,24 +64,42 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the end, or on from where the last call stopped."""
     import torch
+
+    from moxin_vla.policy.moxin.training.ranks import Ranks
+
+    torch.set_num_threads(args.threads)
+    ranks = Ranks(args.device)
+    try:
+        return _train(args, ranks)
+    finally:
+        ranks.close()
+
+
+def _train(args: argparse.Namespace, ranks: Any) -> int:
     from rich.console import Console
 
     from moxin_vla.core.embodiment import load_embodiment
+    from moxin_vla.evaluation.curves import write_curves
     from moxin_vla.policy.moxin.opening import open_checkpoint
     from moxin_vla.policy.moxin.training.recorded import Mixture, load_recorded
     from moxin_vla.policy.moxin.training.tuning import Tuner, train
 
-    torch.set_num_threads(args.threads)
-    base, config = _recipe(args)
+    base, sizes, config = _recipe(args)
     file = args.embodiment or resource_path("config/embodiments/so101_sim.yaml")
     robot = load_embodiment(file)
-    horizon = open_checkpoint(base).config.chunk
+    horizon = sizes["chunk"] if sizes else open_checkpoint(base).config.chunk
     roots, weights = _data(args.data)
     drivers = _drivers(args.drivers)
-    console = Console()
+    console = Console(quiet=not ranks.first)
+    if not ranks.first:
+        ranks.wait()  # for the first one, which decodes what all will map
     data = [load_recorded(r, robot, horizon, args.out / "cache", drivers) for r in roots]
+    if sizes:
+        base = _begin(args.out / "base", robot, sizes, data, config.seed)
+    if ranks.first:
+        ranks.wait()
     mixture = Mixture(data, weights, config.seed)
-    tuner = Tuner(base, config, mixture, args.out, args.device)
+    tuner = Tuner(base, config, mixture, args.out, ranks)
     resumed = tuner.resume()
     console.print(
         f"{tuner.learning / 1e6:.2f} M values learn ({config.learn}) from {len(mixture)} rows of "
@@ -87,13 +107,38 @@ def run(args: argparse.Namespace) -> int:
     )
     with _progress(console, config.steps, tuner.step_number) as on_step:
         judge = _Judge(args, file, console) if args.evaluate else (lambda path, step: None)
-        checkpoint = train(tuner, on_step, judge)
-    console.print(f"checkpoint: {checkpoint}   (loss of every step: {args.out}/metrics.jsonl)")
+
+        def on_checkpoint(path: Path, step: int) -> None:
+            judge(path, step)
+            write_curves(args.out)
+
+        checkpoint = train(tuner, on_step, on_checkpoint)
+    console.print(f"checkpoint: {checkpoint}   loss curves: {args.out}/curves.html")
     return 0
 
 
-def _recipe(args: argparse.Namespace) -> tuple[str, Any]:
-    """Return the checkpoint to begin with and the settings."""
+def _begin(folder: Path, robot: Any, sizes: dict[str, Any], data: list[Any], seed: int) -> str:
+    """Write a checkpoint with random weights and the data's statistics, if there is none yet."""
+    import numpy as np
+
+    from moxin_vla.core.embodiment import ActionSpace
+    from moxin_vla.policy.moxin.training.fresh import write_fresh
+    from moxin_vla.policy.moxin.training.objective import relative_chunk
+
+    if not (folder / "config.json").is_file():
+        chunks = [d.chunks for d in data]
+        if robot.action_space is ActionSpace.JOINT_DELTA:
+            gripper = (robot.gripper_index,)
+            chunks = [relative_chunk(d.chunks, d.proprio, gripper) for d in data]
+        learned = [c[d.counts > 0] for c, d in zip(chunks, data, strict=True)]
+        texts = {text for d in data for text in d.texts}
+        proprio = np.concatenate([d.proprio for d in data])
+        write_fresh(folder, robot, sizes, sorted(texts), proprio, np.concatenate(learned), seed)
+    return str(folder)
+
+
+def _recipe(args: argparse.Namespace) -> tuple[str, dict[str, Any], Any]:
+    """Return the checkpoint to begin with, or the sizes of a new model, and the settings."""
     import yaml
 
     from moxin_vla.policy.moxin.training.tuning import TuneConfig
@@ -112,10 +157,20 @@ def _recipe(args: argparse.Namespace) -> tuple[str, Any]:
     if unknown := [name for name in settings if name not in known]:
         raise MoxinVlaError(f"Unknown setting {listed(unknown)}. Known: {listed(known)}")
     base = args.base or raw.get("base", "")
+    if not base and "sizes" in raw:
+        return "", _sizes(raw["sizes"]), TuneConfig(**settings)
     if not base:
         raise MoxinVlaError(f"'{args.recipe}' names no `base`: say it with --base CHECKPOINT.")
     shipped = resource_path(base) if base.startswith("checkpoints/") else Path(base)
-    return str(shipped if shipped.exists() else base), TuneConfig(**settings)
+    return str(shipped if shipped.exists() else base), {}, TuneConfig(**settings)
+
+
+def _sizes(name: str) -> dict[str, Any]:
+    """Return the `model` section of a recipe, of ours by name or of a file."""
+    import yaml
+
+    file = Path(name) if Path(name).is_file() else resource_path(name)
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8"))["model"])
 
 
 def _data(named: list[str]) -> tuple[list[Path], list[float] | None]:

@@ -15,10 +15,12 @@ import pytest
 
 from moxin_vla.core.dataset import Drove
 from moxin_vla.core.errors import RecordingError
+from moxin_vla.policy.moxin.training.recorded import Mixture, load_recorded
 from moxin_vla.recording import store as store_module
 from tests.recording.episodes import (
     ROBOT,
     Session,
+    brightness,
     check_alignment,
     loaded,
     open_store,
@@ -313,10 +315,20 @@ def test_killed_at_any_moment_no_finished_episode_is_lost(root, tmp_path):
         check_alignment(dataset, stride=11, counted=False)
         found = {int(e) for e in kept(dataset)}
         assert set(promised) <= found
+        start_training(root, tmp_path)
     with Session(root) as session:
         session.record(episode.value)
     assert len(promised) >= 2
     check_alignment(loaded(root), stride=11)
+
+
+def start_training(root, tmp_path):
+    """Draw a batch as `moxin-vla train` does, and see that rows and pictures belong together."""
+    data = load_recorded(root, ROBOT, 8, tmp_path / "cache")
+    samples = Mixture([data], None, 0).draw(8)
+    for picture, chunk in zip(samples.images, samples.chunks, strict=True):
+        episode, k = divmod(round(float(chunk[0, 0]) * 1000), 1000)
+        assert abs(float(picture.mean()) - brightness(episode, k)) < 1.5
 
 
 def kept(dataset):

@@ -161,8 +161,9 @@ def _chunks(
 
 def _images(root: Path, embodiment: Embodiment, rows: int, cache: Path) -> NDArray[np.uint8]:
     """Return all images; what was decoded before is mapped."""
-    stat = (root / "meta" / "info.json").read_bytes()
-    digest = hashlib.sha256(str(root.resolve()).encode() + stat).hexdigest()[:16]
+    info = (root / "meta" / "info.json").read_bytes()
+    said = f"{root.resolve()} {rows} ".encode() + info  # after a crash info.json may count less
+    digest = hashlib.sha256(said).hexdigest()[:16]
     file = cache / f"{root.name}_{digest}.npy"
     if not file.is_file():
         _decode(root, embodiment, rows, file)

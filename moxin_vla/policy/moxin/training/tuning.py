@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from moxin_vla.core.errors import DependencyError, MoxinVlaError
 from moxin_vla.policy.moxin.training.objective import as_tensor
+from moxin_vla.policy.moxin.training.ranks import Ranks
 from moxin_vla.policy.moxin.training.recorded import Mixture, Samples
 from moxin_vla.policy.moxin.training.trainable import Trainable
 
@@ -83,17 +84,29 @@ class Tuner:
         config: How to train.
         data: What to learn from.
         folder: Gets `state.pt`, `metrics.jsonl` and `checkpoint/`.
-        device: Torch device.
+        ranks: Who trains together, and on which device.
 
     Raises:
-        MoxinVlaError: The checkpoint can't be trained.
+        MoxinVlaError: The checkpoint can't be trained, or a batch not be shared by all processes.
     """
 
     def __init__(
-        self, base: str, config: TuneConfig, data: Mixture, folder: Path, device: str = "cpu"
+        self,
+        base: str,
+        config: TuneConfig,
+        data: Mixture,
+        folder: Path,
+        ranks: Ranks | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
+        self.ranks = ranks or Ranks()
+        device = self.ranks.device
         self.config, self._data, self.folder, self._device = config, data, folder, device
+        if config.batch_size % (config.accumulate * self.ranks.count):
+            raise MoxinVlaError(
+                f"batch_size {config.batch_size} can't be shared by {self.ranks.count} processes "
+                f"in {config.accumulate} parts each."
+            )
         self._trainable = Trainable(base, device)
         self.model = self._trainable.model
         if config.fresh_head:
@@ -163,14 +176,16 @@ class Tuner:
         Raises:
             MoxinVlaError: The loss is not finite; says which rows it was computed from.
         """
-        config, total = self.config, 0.0
+        config = self.config
         samples = self._data.draw(config.batch_size)
-        part = config.batch_size // config.accumulate
         every = float(samples.counts.sum())
-        for start in range(0, config.batch_size, part):
-            loss = self._loss(samples, slice(start, start + part), every)
+        summed = torch.zeros(1, device=self._device)
+        for part in self.ranks.share(config.batch_size, config.accumulate):
+            loss = self._loss(samples, part, every)
             loss.backward()
-            total += float(loss.detach())
+            summed += loss.detach()
+        self.ranks.add([summed, *(p.grad for p in self._learning if p.grad is not None)])
+        total = float(summed)
         if not math.isfinite(total):
             raise MoxinVlaError(
                 f"The loss of step {self.step_number} is {total}. It came from: "
@@ -211,6 +226,8 @@ class Tuner:
         return config.learning_rate * (0.1 if fallen else 1.0)
 
     def _note(self, loss: float, rate: float) -> None:
+        if not self.ranks.first:
+            return
         row = {"step": self.step_number, "loss": loss, "learning_rate": rate}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -218,8 +235,10 @@ class Tuner:
     def save(self) -> Path:
         """Write the whole state and a checkpoint that any of our tools loads; returns its folder.
 
-        A crash while writing leaves the last ones.
+        A crash while writing leaves the last ones. Of several processes the first one writes.
         """
+        if not self.ranks.first:
+            return self.folder / "checkpoint"
         state = {
             "names": self._names,
             "weights": [p.detach() for p in self._learning],
@@ -250,7 +269,8 @@ class Tuner:
         self.step_number = state["step"]
         self._data.state = json.loads(state["draws"])
         torch.set_rng_state(state["chance"].cpu())
-        self._forget_later_metrics()
+        if self.ranks.first:
+            self._forget_later_metrics()
         return True
 
     def _forget_later_metrics(self) -> None:
@@ -339,5 +359,7 @@ def train(
         on_step(tuner.step_number + 1, tuner.step())
         if tuner.done or tuner.step_number % tuner.config.save_every == 0:
             checkpoint = tuner.save()
-            on_checkpoint(checkpoint, tuner.step_number)
+            if tuner.ranks.first:
+                on_checkpoint(checkpoint, tuner.step_number)
+            tuner.ranks.wait()
     return checkpoint

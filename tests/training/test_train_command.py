@@ -1,0 +1,97 @@
+"""`moxin-vla train` as a user calls it: from random weights, on several processes, with curves."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from moxin_vla.cli.main import main
+from moxin_vla.policy.loading import load_policy
+from tests.lerobot.test_plugins import SMALL
+from tests.recording.episodes import ROBOT
+
+TUNE = {
+    "learn": "all",
+    "steps": 8,
+    "batch_size": 4,
+    "learning_rate": 1.0e-3,
+    "warmup_steps": 2,
+    "save_every": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command")
+    sizes = yaml.safe_load(SMALL)["model"] | {"chunk": 8}
+    (folder / "sizes.yaml").write_text(yaml.safe_dump({"model": sizes}), encoding="utf-8")
+    recipe = {"sizes": str(folder / "sizes.yaml"), "tune": TUNE}
+    (folder / "scratch.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(folder, dataset):
+    return ["train", str(folder / "scratch.yaml"), "--data", str(dataset)]
+
+
+@pytest.fixture(scope="module")
+def alone(folder, words):
+    assert main([*words, "--out", str(folder / "alone")]) == 0
+    return folder / "alone"
+
+
+def losses(out):
+    rows = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(row)["loss"] for row in rows]
+
+
+def test_from_random_weights_to_a_checkpoint_that_loads(alone):
+    assert len(losses(alone)) == 8
+    policy = load_policy(str(alone / "checkpoint"), ROBOT, test=False)
+    assert policy.spec.horizon == 8 and policy.spec.joints == ROBOT.joint_names
+    statistics = json.loads((alone / "base" / "dataset_statistics.json").read_text())
+    entry = statistics["recorded"]["action"]
+    assert max(np.abs(entry["max"][:5])) < 0.1  # offsets within a chunk, not positions
+
+
+def test_the_curves_are_drawn_on_a_page_of_their_own(alone):
+    page = (alone / "curves.html").read_text(encoding="utf-8")
+    assert page.count("<polyline") == 3 and "step 1<" in page and ">8</text>" in page
+    assert "NaN" not in page and "nan" not in page and "src=" not in page
+
+
+def test_several_processes_learn_what_one_learns(folder, words, alone):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out = folder / "together"
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    where = ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    command = [*launcher, *where, "-m", "moxin_vla.cli.main", *words, "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(out) == pytest.approx(losses(alone), rel=1e-3)
+    assert done.stdout.count("values learn") == 1  # one process speaks
+
+
+def test_batches_that_can_not_be_shared_are_refused(words, folder, monkeypatch, capsys):
+    from moxin_vla.policy.moxin.training import ranks
+
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setattr(ranks.distributed, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(ranks.distributed, "barrier", lambda: None)
+    monkeypatch.setattr(ranks.distributed, "destroy_process_group", lambda: None)
+    assert main([*words, "--out", str(folder / "three")]) == 2
+    assert "batch_size 4 can't be shared by 3 processes" in capsys.readouterr().err

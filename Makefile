@@ -59,6 +59,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/policy_latency.py
 	$(BIN)/python benchmarks/control_tick.py
 	$(BIN)/python benchmarks/stamp_to_command.py
+	$(BIN)/python benchmarks/recording.py --seconds 60
 
 # Makes moxin-nano from nothing, or goes on where the last call stopped; hours on two cores.
 nano: $(STAMP)

@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--episodes", type=int, default=100, help="of each evaluation (default %(default)s)"
     )
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="train a second policy as long, without the corrections: what practice alone gives",
+    )
     parser.set_defaults(run=run)
 
 
@@ -45,66 +51,28 @@ def run(args: argparse.Namespace) -> int:
     """Run what is not done yet; returns 0 if the corrected policy is better."""
     loop = _Loop(args)
     expert, corrections = args.out / "demonstrations", args.out / "corrections"
-    first, second = args.out / "first", args.out / "second"
-    scenes = ["--sim", "--families", args.family]
-    loop.stage(
-        "the expert demonstrates",
-        args.out / "demonstrations.done",
-        ["record", expert, *scenes, "--episodes", args.demonstrations, "--seed", 2_000_000],
-    )
+    first, second, control = (args.out / name for name in ("first", "second", "control"))
+    loop.record("the expert demonstrates", expert, args.demonstrations, 2_000_000)
     loop.check("the demonstrations", expert)
-    loop.stage(
-        "moxin-nano, with a new action head, learns from it",
-        args.out / "first.done",
-        [
-            "train",
-            "--data",
-            expert,
-            "--out",
-            first,
-            "--set",
-            "fresh_head=true",
-            *_settings(args.steps),
-        ],
-    )
+    fresh = ["--set", "fresh_head=true"]
+    begins = "moxin-nano, with a new action head, learns from it"
+    loop.train(begins, first, [expert], args.steps, fresh)
     loop.evaluate("the first policy", first)
-    loop.stage(
-        "it drives, and the expert takes over where it is late",
-        args.out / "corrections.done",
-        [
-            "record",
-            corrections,
-            *scenes,
-            "--episodes",
-            args.corrections,
-            "--seed",
-            2_100_000,
-            "--policy",
-            first / "checkpoint",
-            "--expert",
-            "late",
-            "--after",
-            1.5,
-        ],
-    )
+    late = ["--policy", first / "checkpoint", "--expert", "late", "--after", 1.5]
+    drives = "it drives, and the expert takes over where it is late"
+    loop.record(drives, corrections, args.corrections, 2_100_000, late)
     loop.check("the corrections", corrections)
-    loop.stage(
-        "it learns from both",
-        args.out / "second.done",
-        [
-            "train",
-            "--data",
-            f"{expert}:1",
-            f"{corrections}:1",
-            "--base",
-            first / "checkpoint",
-            "--out",
-            second,
-            *_settings(args.more_steps),
-        ],
-    )
+    both, on = [f"{expert}:1", f"{corrections}:1"], ["--base", first / "checkpoint"]
+    loop.train("it learns from both", second, both, args.more_steps, on)
     loop.evaluate("the corrected policy", second)
-    return _compare(first, second)
+    if args.control:
+        practises = "it learns as long, from the demonstrations alone"
+        loop.train(practises, control, [expert], args.more_steps, on)
+        loop.evaluate("the practised policy", control)
+    low = _compare("before the corrections", first, "after them", second)
+    if args.control:
+        _compare("as long without them", control, "with them", second)
+    return 0 if low > 0 else 1
 
 
 def _settings(steps: int) -> list[str]:
@@ -134,6 +102,21 @@ class _Loop:
             raise MoxinVlaError(f"moxin-vla {' '.join(words[:2])} ended with {done.returncode}.")
         mark.write_text(said, encoding="utf-8")
 
+    def record(
+        self, what: str, dataset: Path, episodes: int, seed: int, how: Sequence[Any] = ()
+    ) -> None:
+        """Play and record simulated episodes."""
+        scenes = ["--families", self._args.family, "--episodes", episodes, "--seed", seed]
+        words = ["record", dataset, "--sim", *scenes, *how]
+        self.stage(what, dataset.with_name(f"{dataset.name}.done"), words)
+
+    def train(
+        self, what: str, out: Path, data: Sequence[Any], steps: int, how: Sequence[Any]
+    ) -> None:
+        """Train a policy."""
+        words = ["train", "--data", *data, *how, "--out", out, *_settings(steps)]
+        self.stage(what, out.with_name(f"{out.name}.done"), words)
+
     def check(self, what: str, dataset: Path) -> None:
         """Look for what would spoil training; an error ends the loop."""
         page = dataset.with_name(f"{dataset.name}.html")
@@ -161,20 +144,20 @@ class _Loop:
         )
 
 
-def _compare(first: Path, second: Path) -> int:
-    """Print both success rates and their paired difference."""
+def _compare(one: str, before: Path, other: str, after: Path) -> float:
+    """Print both success rates and their paired difference; returns its lower bound."""
     from moxin_vla.evaluation.paired import paired_difference, paired_test
 
-    before, after = (_successes(folder) for folder in (first, second))
-    gain, (low, high) = paired_difference(after, before)
-    test = paired_test(after, before)
+    old, new = (_successes(folder) for folder in (before, after))
+    gain, (low, high) = paired_difference(new, old)
+    test = paired_test(new, old)
     print(
-        f"\nbefore the corrections {sum(before)} of {len(before)}, after them {sum(after)} of "
-        f"{len(after)}, on the same scenes: {100 * gain:+.0f} points, 95 % interval "
-        f"{100 * low:+.0f} to {100 * high:+.0f} (won {test.wins}, lost {test.losses})"
+        f"\n{one} {sum(old)} of {len(old)}, {other} {sum(new)} of {len(new)}, on the same scenes: "
+        f"{100 * gain:+.0f} points, 95 % interval {100 * low:+.0f} to {100 * high:+.0f} "
+        f"(won {test.wins}, lost {test.losses})"
     )
-    print(f"reports: {first / 'evaluation/report.html'}, {second / 'evaluation/report.html'}")
-    return 0 if low > 0 else 1
+    print(f"reports: {before / 'evaluation/report.html'}, {after / 'evaluation/report.html'}")
+    return low
 
 
 def _successes(folder: Path) -> list[bool]:

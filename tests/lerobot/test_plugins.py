@@ -20,17 +20,9 @@ from moxin_vla.core.types import Observation
 from moxin_vla.policy.loading import load_policy, read_spec
 from tests.recording.episodes import ROBOT
 from tests.recording.sound import record
+from tests.small_model import SMALL
 
 SHIPPED = resource_path("checkpoints/moxin-nano-so101")
-SMALL = """model:
-  image_size: 96
-  patch_size: 16
-  towers:
-    - {width: 32, blocks: 1, heads: 2, mlp_dim: 64, num_prefix_tokens: 5, layer_scale: true}
-    - {width: 32, blocks: 1, heads: 2, mlp_dim: 64, num_prefix_tokens: 0, layer_scale: false}
-  text: {hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2,
-    num_key_value_heads: 2}
-"""
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ pytest.importorskip("lerobot_policy_moxin_vla", reason="needs plugins/lerobot_po
 from moxin_sim import sample_episode
 from moxin_vla.cli.main import main
 from moxin_vla.ros.recorded_episodes import RecordedEpisodes
-from tests.lerobot.test_plugins import SMALL
 from tests.recording.episodes import loaded
+from tests.small_model import SMALL
 
 BIN = Path(sys.executable).parent
 EPISODES = 4

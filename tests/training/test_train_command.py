@@ -12,8 +12,8 @@ import yaml
 
 from moxin_vla.cli.main import main
 from moxin_vla.policy.loading import load_policy
-from tests.lerobot.test_plugins import SMALL
 from tests.recording.episodes import ROBOT
+from tests.small_model import SMALL
 
 TUNE = {
     "learn": "all",

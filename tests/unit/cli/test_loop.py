@@ -1,0 +1,67 @@
+"""The loop calls our commands in order, remembers what is done, compares on equal scenes."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from moxin_vla.cli import main
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Stand in for the commands: each must be one that our parser takes; evaluations end so."""
+    called, ends = [], {"first": [False] * 8 + [True] * 2, "second": [True] * 10}
+    ends["control"] = [False] * 5 + [True] * 5
+
+    def call(words, check):
+        assert words[1:3] == ["-m", "moxin_vla.cli.main"]
+        args = main.build_parser().parse_args(words[3:])
+        called.append(words[3])
+        if words[3] == "eval":
+            args.out.mkdir(parents=True)
+            episodes = [{"success": s} for s in ends[args.out.parent.name]]
+            text = json.dumps({"episodes": episodes})
+            (args.out / "results.json").write_text(text, encoding="utf-8")
+        return SimpleNamespace(returncode=1 if words[3] in failing else 0)
+
+    failing: set[str] = set()
+    monkeypatch.setattr(subprocess, "run", call)
+    return SimpleNamespace(called=called, ends=ends, failing=failing)
+
+
+def run(out, *words):
+    return main.main(["loop", "--out", str(out), "--episodes", "10", *words])
+
+
+STAGES = ["record", "dataset", "train", "eval", "record", "dataset", "train", "eval"]
+
+
+def test_it_records_checks_trains_evaluates_corrects_and_compares(commands, tmp_path, capsys):
+    assert run(tmp_path) == 0
+    assert commands.called == STAGES
+    said = capsys.readouterr().out
+    assert "before the corrections 2 of 10, after them 10 of 10, on the same scenes: +80" in said
+    assert "(won 8, lost 0)" in said
+
+
+def test_what_is_done_is_not_done_again(commands, tmp_path, capsys):
+    assert run(tmp_path) == 0
+    assert run(tmp_path, "--control") == 0
+    assert commands.called == [*STAGES, "train", "eval"]
+    said = capsys.readouterr().out
+    assert said.count("done before") == len(STAGES)
+    assert "as long without them 5 of 10, with them 10 of 10" in said
+
+
+def test_no_gain_is_told_by_the_exit_code(commands, tmp_path):
+    commands.ends["second"] = [False] * 8 + [True] * 2
+    assert run(tmp_path) == 1
+
+
+def test_a_stage_that_fails_ends_it_and_is_named(commands, tmp_path, capsys):
+    commands.failing.add("dataset")
+    assert run(tmp_path) == 2
+    assert "moxin-vla dataset check ended with 1" in capsys.readouterr().err
+    assert commands.called == ["record", "dataset"]

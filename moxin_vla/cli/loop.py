@@ -88,27 +88,50 @@ class _Loop:
         self._args, self._number = args, 0
         args.out.mkdir(parents=True, exist_ok=True)
 
-    def stage(self, what: str, mark: Path, words: list[Any]) -> None:
-        """Run a verb unless it was run before with the same words."""
+    def stage(
+        self, what: str, mark: Path, words: Sequence[Any], rest: Sequence[Any] | None = None
+    ) -> None:
+        """Run a verb unless it was run before with the same words.
+
+        Args:
+            what: What a person reads.
+            mark: File that remembers that it was done.
+            words: The whole of it.
+            rest: What is left of it, if some was done before it was interrupted.
+        """
         self._number += 1
-        words = [str(word) for word in words]
-        said = json.dumps(words)
-        if mark.is_file() and mark.read_text(encoding="utf-8") == said:
+        said = _said(words)
+        if _text(mark) == said:
             print(f"{self._number}. {what}: done before", flush=True)
             return
-        print(f"{self._number}. {what}: moxin-vla {' '.join(words)}", flush=True)
-        done = subprocess.run([sys.executable, "-m", "moxin_vla.cli.main", *words], check=False)
+        order = [str(word) for word in (words if rest is None else rest)]
+        print(f"{self._number}. {what}: moxin-vla {' '.join(order)}", flush=True)
+        done = subprocess.run([sys.executable, "-m", "moxin_vla.cli.main", *order], check=False)
         if done.returncode:
-            raise MoxinVlaError(f"moxin-vla {' '.join(words[:2])} ended with {done.returncode}.")
+            raise MoxinVlaError(f"moxin-vla {' '.join(order[:2])} ended with {done.returncode}.")
         mark.write_text(said, encoding="utf-8")
 
     def record(
         self, what: str, dataset: Path, episodes: int, seed: int, how: Sequence[Any] = ()
     ) -> None:
-        """Play and record simulated episodes."""
-        scenes = ["--families", self._args.family, "--episodes", episodes, "--seed", seed]
-        words = ["record", dataset, "--sim", *scenes, *how]
-        self.stage(what, dataset.with_name(f"{dataset.name}.done"), words)
+        """Play and record simulated episodes; one that was interrupted goes on with the scene it
+        had come to.
+        """
+
+        def words(done: int) -> list[Any]:
+            scenes = ["--episodes", episodes - done, "--seed", seed + done]
+            return ["record", dataset, "--sim", "--families", self._args.family, *scenes, *how]
+
+        whole, begun = _said(words(0)), dataset.with_name(f"{dataset.name}.begun")
+        mark, held = dataset.with_name(f"{dataset.name}.done"), _episodes(dataset)
+        before, _, order = _text(begun).partition(" ")
+        if order != whole:
+            before = str(held)
+            begun.write_text(f"{before} {whole}", encoding="utf-8")
+        done = max(0, held - int(before))
+        if done >= episodes:
+            mark.write_text(whole, encoding="utf-8")
+        self.stage(what, mark, words(0), words(done))
 
     def train(
         self, what: str, out: Path, data: Sequence[Any], steps: int, how: Sequence[Any]
@@ -142,6 +165,19 @@ class _Loop:
                 folder / "evaluation",
             ],
         )
+
+
+def _said(words: Sequence[Any]) -> str:
+    return json.dumps([str(word) for word in words])
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _episodes(dataset: Path) -> int:
+    text = _text(dataset / "meta" / "info.json")
+    return json.loads(text)["total_episodes"] if text else 0
 
 
 def _compare(one: str, before: Path, other: str, after: Path) -> float:

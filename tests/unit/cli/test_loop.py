@@ -19,6 +19,14 @@ def commands(monkeypatch):
         assert words[1:3] == ["-m", "moxin_vla.cli.main"]
         args = main.build_parser().parse_args(words[3:])
         called.append(words[3])
+        if words[3] == "record":
+            scenes.append((args.dataset.name, args.seed, args.episodes))
+            meta = args.dataset / "meta"
+            meta.mkdir(parents=True, exist_ok=True)
+            text = (meta / "info.json").read_text() if (meta / "info.json").is_file() else "{}"
+            held = json.loads(text).get("total_episodes", 0)
+            held += interrupted.pop() if interrupted else args.episodes
+            (meta / "info.json").write_text(json.dumps({"total_episodes": held}))
         if words[3] == "eval":
             args.out.mkdir(parents=True)
             episodes = [{"success": s} for s in ends[args.out.parent.name]]
@@ -27,8 +35,12 @@ def commands(monkeypatch):
         return SimpleNamespace(returncode=1 if words[3] in failing else 0)
 
     failing: set[str] = set()
+    scenes: list[tuple[str, int, int]] = []
+    interrupted: list[int] = []
     monkeypatch.setattr(subprocess, "run", call)
-    return SimpleNamespace(called=called, ends=ends, failing=failing)
+    return SimpleNamespace(
+        called=called, ends=ends, failing=failing, scenes=scenes, interrupted=interrupted
+    )
 
 
 def run(out, *words):
@@ -65,3 +77,26 @@ def test_a_stage_that_fails_ends_it_and_is_named(commands, tmp_path, capsys):
     assert run(tmp_path) == 2
     assert "moxin-vla dataset check ended with 1" in capsys.readouterr().err
     assert commands.called == ["record", "dataset"]
+
+
+@pytest.mark.parametrize("recorded", [0, 17, 60])
+def test_a_recording_that_was_interrupted_goes_on_with_its_next_scene(
+    recorded, commands, tmp_path
+):
+    commands.failing.add("record")
+    commands.interrupted.append(recorded)
+    assert run(tmp_path) == 2
+    commands.failing.clear()
+    assert run(tmp_path) == 0
+    began, *then = [scene for scene in commands.scenes if scene[0] == "demonstrations"]
+    assert began == ("demonstrations", 2_000_000, 60)
+    rest = ("demonstrations", 2_000_000 + recorded, 60 - recorded)
+    assert then == [rest][: 60 - recorded]
+
+
+def test_a_recording_of_other_scenes_is_a_new_one(commands, tmp_path):
+    commands.failing.add("record")
+    commands.interrupted.append(17)
+    assert run(tmp_path) == 2
+    assert run(tmp_path, "--family", "place") == 2
+    assert commands.scenes[-1] == ("demonstrations", 2_000_000, 60)

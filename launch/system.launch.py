@@ -75,6 +75,7 @@ def _node(declaration: NodeDeclaration) -> Node:
         "name": declaration.name,
         "parameters": [declaration.parameters],
         "output": "screen",
+        "sigterm_timeout": str(declaration.ends_within_s),
     }
     if declaration.managed:
         return LifecycleNode(namespace="", **common)

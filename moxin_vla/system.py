@@ -12,6 +12,7 @@ from moxin_vla.runtime.delay import NO_DELAY
 from moxin_vla.runtime.joiners import DEFAULT_JOINER
 
 MODES = ("realtime", "lockstep")
+_WRITES_WITHIN_S = 600.0  # to be killed while it writes would cost the running episode
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,13 @@ class NodeDeclaration:
         parameters: ROS parameters.
         managed: True if it is a lifecycle node, to be configured and activated in the order of
             declaration.
+        ends_within_s: How long it may take to end before it is killed, in [s].
     """
 
     name: str
     parameters: dict[str, Any]
     managed: bool
+    ends_within_s: float = 5.0
 
 
 def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
@@ -137,7 +140,7 @@ def declare_system(config: SystemConfig) -> tuple[NodeDeclaration, ...]:
             "use_sim_time": config.simulation,
             **config.recorder_parameters,
         }
-        nodes.append(NodeDeclaration("recorder_node", recording, managed=True))
+        nodes.append(NodeDeclaration("recorder_node", recording, True, _WRITES_WITHIN_S))
     if config.vlm:
         asked = {"embodiment": embodiment, "vlm": _absolute(config.vlm), "device": config.device}
         nodes.append(NodeDeclaration("vlm_node", asked, managed=True))

@@ -4,8 +4,8 @@ simulator's expert make them. Ctrl-C ends it; what was recorded is safe.
 
 import argparse
 import json
-import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,7 @@ def _record_topics(args: argparse.Namespace) -> int:
     from rclpy.signals import SignalHandlerOptions
 
     from moxin_vla.ros.dds import apply_dds_profile
+    from moxin_vla.ros.ending import noted_signals
 
     apply_dds_profile()
     arguments = ["--ros-args"]
@@ -148,25 +149,23 @@ def _record_topics(args: argparse.Namespace) -> int:
         "codec": args.codec,
     }.items():
         arguments += ["-p", f"{name}:={json.dumps(value)}"]
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    former = signal.signal(signal.SIGTERM, _end)
-    try:
-        return _spin()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        signal.signal(signal.SIGTERM, former)
-        rclpy.try_shutdown()
+    with noted_signals() as told:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            return _spin(told)
+        finally:
+            rclpy.try_shutdown()
 
 
-def _spin() -> int:
+def _spin(told: threading.Event) -> int:
+    """Record until told to end, by a signal or by a key."""
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.lifecycle import TransitionCallbackReturn
 
     from moxin_vla.cli.record_screen import RecordScreen
     from moxin_vla.nodes.recorder_node import RecorderNode
     from moxin_vla.ros.recorder_calls import RecorderCalls
-    from moxin_vla.teleop.base import Mode
+    from moxin_vla.teleop.base import Mode, OperatorEvent
     from moxin_vla.teleop.keyboard import EventKeys
     from moxin_vla.teleop.terminal import Terminal
 
@@ -182,16 +181,15 @@ def _spin() -> int:
         if keys is not None:
             keys.open()
         with RecordScreen(_KEYS if keys else "services: /recorder_node/start, stop ...") as screen:
-            while True:
+            while not told.is_set():
                 executor.spin_once(timeout_sec=_SPIN_S)
                 for event in keys.poll(Mode.JOINT, time.monotonic_ns()).events if keys else ():
                     calls.forward(event)
+                    if event is OperatorEvent.QUIT:  # Ctrl-C, of a terminal that sends it as a key
+                        told.set()
                 screen.show(node.describe(), calls.answer)
+        return 0
     finally:
         if keys is not None:
             keys.close()
         node.destroy_node()
-
-
-def _end(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

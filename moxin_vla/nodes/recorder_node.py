@@ -30,7 +30,7 @@ from moxin_vla.recording.recorder import Recorder, Written
 from moxin_vla.recording.session import Answer, RecordingSession
 from moxin_vla.recording.store import DatasetStore
 from moxin_vla.ros.diagnostics import ERROR, OK, WARN, Arrivals, status_message, status_values
-from moxin_vla.ros.lifecycle import STEADY, ManagedNode, run_node
+from moxin_vla.ros.lifecycle import STEADY, ManagedNode, run_patient_node
 from moxin_vla.ros.parameters import ParameterError, parameter, read_parameters
 from moxin_vla.ros.qos import (
     COMMAND,
@@ -179,6 +179,7 @@ class RecorderNode(ManagedNode):
         """Keep the running episode and close the dataset, however the node ends."""
         try:
             if self._recorder is not None and self._session.recording:
+                self.get_logger().info("told to end: writing what was recorded ...")
                 self._session.finish("the recorder was told to end")
         finally:
             self.teardown()
@@ -279,7 +280,7 @@ def _serve(
 
 def main() -> int:
     """Run recorder_node."""
-    return run_node(RecorderNode)
+    return run_patient_node(RecorderNode)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from moxin_vla.ros.shared_memory import remove_abandoned
 from moxin_vla.system import NodeDeclaration, SystemConfig, declare_system
 
 # configuring reads a checkpoint, which may be 18 GB on a slow disk
-_STARTED_S, _CONFIGURED_S, _ENDED_S, _SHOW_PERIOD_S = 120.0, 900.0, 5.0, 0.1
+_STARTED_S, _CONFIGURED_S, _SHOW_PERIOD_S = 120.0, 900.0, 0.1
+_TELL_S = 5.0  # after so long of waiting for a node to end, say so
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -208,19 +209,28 @@ class Bringup:
         return "\n".join(f"  {name} | {line}" for line in self.output(name).splitlines()[-15:])
 
     def _end(self, names: list[str]) -> None:
-        running = [self._processes[n] for n in names if n in self._processes]
-        for process in running:
+        running = {n: self._processes[n] for n in names if n in self._processes}
+        for process in running.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + _ENDED_S
-        for process in running:
-            try:
-                process.wait(max(0.05, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        began_s = time.monotonic()
+        for name, process in running.items():
+            self._wait_for_end(name, process, began_s)
         for name in names:
             self._processes.pop(name, None)
+
+    def _wait_for_end(self, name: str, process: subprocess.Popen, began_s: float) -> None:
+        """Wait for a process as long as its node may take; then kill it."""
+        patience_s = self._nodes[name].ends_within_s
+        for until_s in (min(_TELL_S, patience_s), patience_s):
+            try:
+                process.wait(max(0.05, began_s + until_s - time.monotonic()))
+                return
+            except subprocess.TimeoutExpired:
+                if until_s < patience_s:
+                    print(f"Waiting for {name}, which is not done yet ...", flush=True)
+        process.kill()
+        process.wait()
 
 
 def _as_yaml(value: Any) -> str:

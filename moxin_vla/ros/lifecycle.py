@@ -16,15 +16,18 @@ from rclpy.lifecycle import (
     TransitionCallbackReturn,
 )
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.ros.dds import apply_dds_profile
 from moxin_vla.ros.diagnostics import diagnostics_message
+from moxin_vla.ros.ending import noted_signals
 from moxin_vla.ros.parameters import declare_parameters
 from moxin_vla.ros.qos import COMMAND_PUBLISHER, LATCHED_PUBLISHER
 
 REFUSED = "refused to configure: "  # how a launcher finds the reason in a node's output
 DIAGNOSTICS_PERIOD_S = 1.0
+_LOOK_S = 0.1  # between looks at whether it was told to end
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # runs on while simulated time stands still
 
 
@@ -165,12 +168,31 @@ def run_node(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int
     """Spin a node in a process of its own until it is told to end; returns the exit code."""
     apply_dds_profile()
     rclpy.init(args=argv)
+    return _run(make, lambda executor: executor.spin())
+
+
+def run_patient_node(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
+    """Spin a node as `run_node` does, but end it between two callbacks only, however often it is
+    told to, and let it take the time it needs.
+    """
+    apply_dds_profile()
+    with noted_signals() as told:
+        rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+
+        def spin(executor: SingleThreadedExecutor) -> None:
+            while not told.is_set():
+                executor.spin_once(timeout_sec=_LOOK_S)
+
+        return _run(make, spin)
+
+
+def _run(make: Callable[[], Node], spin: Callable[[SingleThreadedExecutor], None]) -> int:
     node = None
     try:
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
+        spin(executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except MoxinVlaError as error:

@@ -90,3 +90,10 @@ def test_the_dds_profile_is_applied(launch_file):
     actions = launch_file.generate_launch_description()
     variables = {a.args[0]: a.args[1] for a in actions if len(a.args) == 2}
     assert Path(variables["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
+
+
+def test_a_recorder_that_still_writes_is_not_killed_as_soon_as_the_others(launch_file):
+    (*started, _), _ = nodes(launch_file, record="somewhere")
+    patience = {n.name: float(n.kwargs["sigterm_timeout"]) for n in started}
+    assert patience.pop("recorder_node") == 600.0
+    assert set(patience.values()) == {5.0}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,25 @@ def test_a_policy_that_returns_nan_is_held_counted_and_reported(start_system: Ca
     commands = np.array([episode.commands[t] for t in sorted(episode.commands)])
     assert np.all(np.isfinite(commands))
     assert np.all(commands == commands[0])  # its one good chunk stood still too
+
+
+def test_a_node_that_still_writes_is_waited_for_and_others_are_not(
+    embodiment_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("moxin_vla.ros.bringup._TELL_S", 0.1)
+    config = SystemConfig(embodiment_path, "scripted:hold", record=str(tmp_path / "dataset"))
+    system = Bringup(config, tmp_path)
+    system._nodes["policy_node"] = replace(system._nodes["policy_node"], ends_within_s=0.2)
+    slow = "import signal, time; signal.signal(2, lambda *_: None); print(1, flush=True); {}"
+    bodies = {"recorder_node": "signal.pause(); time.sleep(1)", "policy_node": "time.sleep(99)"}
+    for name, body in bodies.items():
+        command = [sys.executable, "-c", slow.format(body)]
+        system._processes[name] = subprocess.Popen(command, stdout=subprocess.PIPE)
+        system._processes[name].stdout.readline()  # it has begun
+    ended = dict(system._processes)
+    system.stop()
+    assert {name: p.returncode for name, p in ended.items()} == {
+        "recorder_node": 0,
+        "policy_node": -signal.SIGKILL,
+    }
+    assert "Waiting for recorder_node, which is not done yet" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class StagedEpisode:
         try:
             buffer = self._dataset.writer.episode_buffer
             buffer[SUCCESS] = [np.array([success], np.int64)] * self.rows
-            self._dataset.save_episode()
+            with _embedding_in_batches():
+                self._dataset.save_episode()
             self._dataset.finalize()
         except (OSError, RuntimeError, ValueError) as error:
             raise RecordingError(f"The episode can't be written: {error}") from error
@@ -142,6 +144,30 @@ class StagedEpisode:
             raise RecordingError(
                 f"Of {self.rows} rows {written} were written, and these pictures: {pictures}."
             )
+
+
+@contextlib.contextmanager
+def _embedding_in_batches() -> Iterator[None]:
+    """Have lerobot put images into its table many at a time, not row by row: the same table, and
+    the end of a long episode does not take seconds of the interpreter from those who capture.
+    """
+    from datasets.table import embed_table_storage
+    from lerobot.datasets import dataset_writer
+
+    def embed(dataset: Any) -> Any:
+        kinds = {type(kind).__name__ for kind in dataset.features.values()}
+        if "Image" not in kinds:
+            return dataset
+        embedded = dataset.with_format("arrow").map(
+            embed_table_storage, batched=True, batch_size=32
+        )
+        return embedded.with_format(**dataset.format)
+
+    theirs, dataset_writer.embed_images = dataset_writer.embed_images, embed
+    try:
+        yield
+    finally:
+        dataset_writer.embed_images = theirs
 
 
 def _quiet() -> None:

@@ -30,9 +30,12 @@ def write_json(path: Path, content: Any) -> None:
 
 def put(source: Path, target: Path) -> None:
     """Move a flushed file to its place, on the same disk; replaces what is there."""
+    new = [folder for folder in target.parents if not folder.exists()]  # innermost first
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
     flush(target.parent)
+    for folder in new:
+        flush(folder.parent)
 
 
 def size_mb(folder: Path) -> float:

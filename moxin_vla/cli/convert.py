@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     bags.add_argument(
         "--command-topic",
         default="/control_node/command",
-        help="JointTrajectory with one point each (default %(default)s)",
+        help="JointTrajectory with one point each, or a leader's JointState (default %(default)s)",
     )
     bags.add_argument("--codec", default="auto", help="as in record (default %(default)s)")
     checkpoints = parser.add_argument_group("checkpoints")

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moxin_vla.core.clock import seconds_to_ns
+import numpy as np
+
+from moxin_vla.core.clock import NS_PER_S, seconds_to_ns
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import RecordingError
 from moxin_vla.core.messages import time_to_ns
@@ -24,6 +26,7 @@ from moxin_vla.recording.store import DatasetStore
 
 _PAUSE_S = 2.0  # as live: without a command for so long an episode ends
 _LINGER_S = 1.0  # after the last tick: what belongs to it has come by then
+_RATE_TOLERANCE = 0.1
 _WHOLE = Bounds(-1)
 
 
@@ -71,6 +74,7 @@ class _EpisodeWriter:
     def __init__(self, store: DatasetStore, embodiment: Embodiment, source: str) -> None:
         self._store, self._embodiment, self._source = store, embodiment, source
         self._staged: StagedEpisode | None = None
+        self._ticks_ns: list[int] = []  # of the present episode
         self.written: list[Written] = []
 
     def add(self, rows: list[Row]) -> None:
@@ -82,6 +86,8 @@ class _EpisodeWriter:
                 )
             if self._staged is None:
                 self._staged, self._interventions = self._store.stage(), Interventions()
+                self._ticks_ns = []
+            self._ticks_ns.append(row.tick_ns)
             note = self._interventions.note(row.driver)
             self._staged.add(as_frame(row, self._embodiment, note))
 
@@ -91,6 +97,7 @@ class _EpisodeWriter:
         if staged is None:
             return
         try:
+            self._check_rate()
             staged.finish(success)
         except RecordingError as error:
             self._store.drop(staged)
@@ -105,6 +112,18 @@ class _EpisodeWriter:
             "streams": dict(streams),
         }
         self.written.append(Written(self._store.join(staged, details), staged.rows, why))
+
+    def _check_rate(self) -> None:
+        """Refuse commands at another rate than rows are said to have: speeds would be wrong."""
+        if len(self._ticks_ns) < 2:
+            return
+        found_hz = NS_PER_S / float(np.median(np.diff(self._ticks_ns)))
+        expected_hz = self._embodiment.control_rate_hz
+        if abs(found_hz / expected_hz - 1.0) > _RATE_TOLERANCE:
+            raise RecordingError(
+                f"Commands come at {found_hz:.1f} Hz, '{self._embodiment.name}' says "
+                f"{expected_hz:g} Hz: set control_rate_hz in the embodiment."
+            )
 
     def abandon(self) -> None:
         """Drop an episode that was not ended."""

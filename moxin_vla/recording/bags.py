@@ -1,15 +1,20 @@
 """Bags: rosbag2 folders, .mcap, .db3 and ROS 1 .bag files, read without a ROS install."""
 
+import dataclasses
+import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import Embodiment
 from moxin_vla.core.errors import DependencyError, RecordingError, listed
+from moxin_vla.core.messages import time_to_ns
 from moxin_vla.recording.intake import ACTION, COMMAND, EPISODE, absolute
 
 _FOREVER_NS = 2**63 - 1
+_COMMANDS = ("trajectory_msgs/msg/JointTrajectory", "sensor_msgs/msg/JointState")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class Bag:
     Args:
         path: Folder or file.
         embodiment: Says which topics are read.
-        command: Topic of the commands, a JointTrajectory with one point each.
+        command: Topic of the commands: a JointTrajectory with one point each, or the joint states
+            of a leader arm.
 
     Raises:
         RecordingError: It is no bag, or topics that rows are made of are not in it.
@@ -51,13 +57,15 @@ class Bag:
                 "Bags need rosbags. Install it with: pip install 'moxin_vla[data]'"
             ) from error
         self._path, self._embodiment = path, embodiment
-        self._renamed = {absolute(command): COMMAND}
+        self._renamed, self._unstamped = {absolute(command): COMMAND}, False
         try:
             self._reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_KILTED))
             self._reader.open()
         except (AnyReaderError, OSError, ValueError) as error:
             raise RecordingError(f"'{path}' can't be read as a bag: {error}") from error
         self._check()
+        first = itertools.islice(self.messages([COMMAND]), 2)  # a clock may begin with 0
+        self._unstamped = not any(time_to_ns(message.header.stamp) for _, _, message in first)
 
     def __enter__(self) -> "Bag":
         return self
@@ -75,7 +83,10 @@ class Bag:
         try:
             for connection, time_ns, raw in self._reader.messages(connections=wanted):
                 message = self._reader.deserialize(raw, connection.msgtype)
-                yield self._name(connection.topic), time_ns, message
+                topic = self._name(connection.topic)
+                if topic == COMMAND and self._unstamped:
+                    message = stamped(message, time_ns)
+                yield topic, time_ns, message
         except (ValueError, OSError, KeyError) as error:
             raise RecordingError(f"The bag '{self._path}' is damaged: {error}") from error
 
@@ -102,12 +113,19 @@ class Bag:
         return self._has(ACTION)
 
     def _check(self) -> None:
+        """Close the bag and refuse it if it lacks something."""
+        try:
+            self._refuse_what_lacks()
+        except RecordingError:
+            self._reader.close()
+            raise
+
+    def _refuse_what_lacks(self) -> None:
         sensors = [camera.topic for camera in self._embodiment.cameras]
         wanted = [absolute(t) for t in (*sensors, self._embodiment.joint_states_topic)]
         missing = [topic for topic in (*wanted, COMMAND) if not self._has(topic)]
         if missing:
             held = sorted({c.topic for c in self._reader.connections})
-            self._reader.close()
             raise RecordingError(
                 f"The bag '{self._path}' lacks topics that rows are made of.\n"
                 f"  missing: {listed(missing)}\n"
@@ -115,9 +133,22 @@ class Bag:
                 "Name the embodiment whose topics these are with --embodiment, and another topic "
                 "of commands with --command-topic."
             )
+        for connection in self._reader.connections:
+            if self._name(connection.topic) == COMMAND and connection.msgtype not in _COMMANDS:
+                raise RecordingError(
+                    f"'{connection.topic}' is a {connection.msgtype}, which has no stamp or no "
+                    f"joint names. Commands are read from: {listed(_COMMANDS)}"
+                )
 
     def _has(self, topic: str) -> bool:
-        return any(self._name(c.topic) == topic for c in self._reader.connections)
+        return any(self._name(c.topic) == topic and c.msgcount for c in self._reader.connections)
 
     def _name(self, topic: str) -> str:
         return self._renamed.get(topic, topic)
+
+
+def stamped(message: Any, time_ns: int) -> Any:
+    """Return a command with the time it came at, in [ns], as its stamp."""
+    sec, nanosec = divmod(time_ns, NS_PER_S)
+    stamp = dataclasses.replace(message.header.stamp, sec=sec, nanosec=nanosec)
+    return dataclasses.replace(message, header=dataclasses.replace(message.header, stamp=stamp))

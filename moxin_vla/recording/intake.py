@@ -34,6 +34,7 @@ class Intake:
         self.rows.instruction = instruction
         self._joints = embodiment.joint_names
         self._lookup = JointLookup(embodiment.joint_names)
+        self._leader = JointLookup(embodiment.joint_names)
         self.sensors = {camera.name: camera.topic for camera in embodiment.cameras}
         self.sensors[JOINTS] = embodiment.joint_states_topic
         takers: dict[str, Callable[[Any], None]] = {
@@ -71,7 +72,11 @@ class Intake:
         self.rows.put_joints(time_to_ns(message.header.stamp), proprio)
 
     def _command(self, message: Any) -> None:
-        self.rows.put_command(*message_to_command(message, self._joints))
+        if hasattr(message, "position"):  # a leader arm's joint states, in a bag
+            positions = self._leader.proprio(list(message.name), message.position)
+            self.rows.put_command(time_to_ns(message.header.stamp), positions)
+        else:
+            self.rows.put_command(*message_to_command(message, self._joints))
 
     def _action(self, message: Any) -> None:
         driver = _DRIVERS.get(message.header.frame_id, Drove.NOBODY)

@@ -110,6 +110,62 @@ def test_a_bag_that_lacks_what_rows_are_made_of_is_refused_with_what_is_there(tm
     assert "/rosout" in str(refusal.value)
 
 
+def write_foreign(folder, step_ns, stamped=True):
+    """Write a bag of a robot that follows a leader arm: joint states of both, no control_node."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store, kind = get_typestore(Stores.ROS2_KILTED), "sensor_msgs/msg/JointState"
+    make, nothing = store.types, np.array([], np.float64)
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        out = BagWriter(writer, ROBOT)
+        leader = writer.add_connection("/leader/joint_states", kind, typestore=store)
+        for k in range(12):
+            at_ns = NS + k * step_ns
+            for topic in CAMERAS.values():
+                out.put(topic, at_ns, at_ns, np.full((96, 96, 3), k, np.uint8))
+            out.put(ROBOT.joint_states_topic, at_ns, at_ns, np.full(6, k / 1000))
+            stamp = make["builtin_interfaces/msg/Time"](
+                *(divmod(at_ns, NS) if stamped else (0, 0))
+            )
+            header = make["std_msgs/msg/Header"](stamp=stamp, frame_id="")
+            names, at = list(ROBOT.joint_names), np.full(6, k / 100)
+            message = make[kind](header, names, at, nothing, nothing)
+            writer.write(leader, at_ns + 1, store.serialize_cdr(message, kind))
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+def test_a_leaders_joint_states_are_commands(tmp_path, stamped):
+    write_foreign(tmp_path / "bag", STEP, stamped)
+    with (
+        Bag(tmp_path / "bag", ROBOT, "/leader/joint_states") as bag,
+        open_store(tmp_path / "data", codec="png") as store,
+    ):
+        (written,) = convert_bag(bag, store, ROBOT, "wave")
+    assert (written.rows, written.failed) == (12, False)
+    dataset = loaded(tmp_path / "data")
+    assert [round(float(row["action"][0]), 6) for row in dataset] == [k / 100 for k in range(12)]
+    assert {int(row["record.driver"]) for row in dataset} == {int(Drove.NOBODY)}
+    assert {int(row["stamp.tick"] - row["stamp.front"]) for row in dataset} == {int(not stamped)}
+
+
+def test_commands_at_another_rate_than_the_robots_are_refused(tmp_path):
+    write_foreign(tmp_path / "bag", STEP // 2)
+    with (
+        Bag(tmp_path / "bag", ROBOT, "/leader/joint_states") as bag,
+        open_store(tmp_path / "data", codec="png") as store,
+    ):
+        (written,) = convert_bag(bag, store, ROBOT, "wave")
+        assert store.episodes == 0
+    assert "Commands come at 40.0 Hz, 'so101_sim' says 20 Hz" in written.why
+
+
+def test_commands_without_names_are_refused(tmp_path):
+    write_bag(tmp_path / "bag", even(range(10)), [(0, "wave")])
+    with pytest.raises(RecordingError, match="'/policy_node/instruction' is a std_msgs/msg/Str"):
+        Bag(tmp_path / "bag", ROBOT, "/policy_node/instruction")
+
+
 def test_a_file_that_is_no_bag_is_refused(tmp_path):
     (tmp_path / "bag.mcap").write_bytes(b"not a bag")
     with pytest.raises(RecordingError, match="can't be read as a bag"):

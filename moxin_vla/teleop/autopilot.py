@@ -5,6 +5,7 @@ over; it drives until the episode ends or `give_back_after_s` has passed. Rules 
 episode, but `far` again and again.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,8 +48,8 @@ class AutopilotOptions:
         if self.rule not in RULES:
             raise TeleopError(f"Unknown rule '{self.rule}'. Choose from: {listed(RULES)}")
         for name in ("after_s", "far_rad", "far_s", "give_back_after_s"):
-            if not getattr(self, name) >= 0:
-                raise TeleopError(f"{name} must not be negative. Got: {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TeleopError(f"{name} must be a time or angle. Got: {getattr(self, name)}")
 
 
 class Autopilot:

@@ -182,7 +182,7 @@ class Drive:
         """Bring phase and target to this tick; without the dead-man the target stays."""
         if self._trusts:
             self.phase = Phase.DRIVING if arm.operated else Phase.TAKING
-            if wanted.held and wanted.target is not None:
+            if wanted.held and wanted.target is not None and _finite(wanted):
                 self.target = self._reach.inside(wanted.target)
             elif self.target is None:
                 self.target = self._reach.inside(pose)
@@ -192,7 +192,7 @@ class Drive:
             self.target = self._reach.inside(pose)
             return
         self.phase = Phase.DRIVING
-        if wanted.held:
+        if wanted.held and _finite(wanted):
             self.target = self._advance(wanted, self.target, pose)
 
     def _mapping(self, wanted: OperatorInput) -> Mapping | None:
@@ -211,3 +211,9 @@ class Drive:
             mapping.begin(limited)
             self._begun = mapping
         return self._reach.limit(mapping.advance(limited, wanted, self.speed), pose)
+
+
+def _finite(wanted: OperatorInput) -> bool:
+    """Return whether all that an input says are numbers."""
+    said = (wanted.joints, wanted.twist, wanted.target, wanted.gripper)
+    return all(np.all(np.isfinite(part)) for part in said if part is not None)

@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,15 @@ class LeRobotDevice:
             TeleopError: It can't be read.
         """
         try:
-            action = self._device.get_action()
-            said = self._device.get_teleop_events() if self._has_events else {}
+            return self._read()
         except Exception as error:  # each driver has its own
             raise TeleopError(
                 f"The device lerobot:{self._kind} can't be read: {type(error).__name__}: {error}"
             ) from error
+
+    def _read(self) -> OperatorInput:
+        action = self._device.get_action()
+        said = self._device.get_teleop_events() if self._has_events else {}
         state = {str(getattr(k, "value", k)): bool(v) for k, v in said.items()}
         events = self._pressed(state)
         if self._convert is not None:
@@ -182,11 +186,10 @@ class LeaderUnits:
             target = np.deg2rad(said)
         elif self._units == "percent":  # -100 .. 100
             target = self._lower + (said + 100.0) / 200.0 * (self._upper - self._lower)
-        target = self._scale * target + self._offset
         if self._units != "radians":
             share = float(np.clip(said[self._grip] / 100.0, 0.0, 1.0))
             target[self._grip] = self._closed + share * (self._open - self._closed)
-        return target
+        return self._scale * target + self._offset
 
 
 def known_types() -> list[str]:
@@ -233,11 +236,15 @@ def _make(kind: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
         )
     teleoperators: Any = importlib.import_module("lerobot.teleoperators")
     try:
+        if isinstance(options.get("calibration_dir"), str):
+            options = {**options, "calibration_dir": Path(options["calibration_dir"])}
         config = kind_config(**options)
         return teleoperators.make_teleoperator_from_config(config), config
     except ImportError as error:
         raise DependencyError(f"The device lerobot:{kind} needs more: {error}") from None
     except (TypeError, ValueError) as error:
+        if isinstance(error.__cause__, ImportError):  # as LeRobot's factory passes it on
+            raise DependencyError(f"The device lerobot:{kind} needs more: {error}") from None
         raise TeleopError(f"The device lerobot:{kind} refuses its options: {error}") from None
 
 

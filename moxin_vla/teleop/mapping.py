@@ -116,6 +116,7 @@ class GripperMapping:
         if rate != 0.0:
             step = float(np.clip(rate, -1.0, 1.0)) * self._opens * speed * self._step
             low, high = self._range
+            low, high = min(low, target[self._index]), max(high, target[self._index])
             following[self._index] = np.clip(target[self._index] + step, low, high)
         return following
 

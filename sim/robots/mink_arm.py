@@ -15,7 +15,7 @@ from moxin_vla.teleop.end_effector import Pose
 
 SO101_END_EFFECTOR = "gripperframe"
 _POSITION_COST, _ROTATION_COST, _POSTURE_COST = 1.0, 0.05, 1e-4
-_DAMPING, _ITERATIONS, _ENOUGH_RAD = 1e-6, 12, 1e-6
+_DAMPING, _ITERATIONS, _ENOUGH_RAD = 1e-3, 12, 1e-6
 
 
 class MinkArm:

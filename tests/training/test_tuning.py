@@ -40,7 +40,7 @@ def quiet(step, loss):
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"learn": "lora"}, {"average": 2, "image_augmentation": True}]
+    "how", [{"bf16": "auto"}, {"learn": "lora"}, {"average": 2, "image_augmentation": True}]
 )
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(start, tmp_path, how):
     train(start(tmp_path / "whole", **how), quiet)
@@ -135,5 +135,7 @@ def test_a_loss_that_is_not_finite_names_the_rows(start, tmp_path):
 def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(MoxinVlaError, match=r"learn: 'some'\. Choose from: all, head, lora"):
         TuneConfig(learn="some")
+    with pytest.raises(MoxinVlaError, match=r"bf16: 'yes'\. Choose from: true, false, auto"):
+        TuneConfig(bf16="yes")
     with pytest.raises(MoxinVlaError, match="not a multiple of accumulate"):
         TuneConfig(batch_size=10, accumulate=3)

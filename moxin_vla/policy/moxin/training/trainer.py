@@ -1,5 +1,5 @@
-"""The training loop: bf16 arithmetic over fp32 master weights, an average of the weights for use,
-resumable at any point.
+"""The training loop: bf16 arithmetic (where it pays) over fp32 master weights, an average of the
+weights for use, resumable at any point.
 """
 
 import copy
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from moxin_vla.policy.moxin.config import MoxinConfig
 from moxin_vla.policy.moxin.model import ActionPrefix, MoxinVLA
+from moxin_vla.policy.moxin.training.arithmetic import bf16_pays
 from moxin_vla.policy.moxin.training.data import Batch, Sampler
 from moxin_vla.policy.moxin.training.objective import (
     as_tensor,
@@ -66,7 +67,8 @@ class Trainer:
         self.config, self._codec, self._sampler, self._folder = config, codec, sampler, folder
         self._model_config = model_config
         self._master = _Both(initialised(MoxinVLA(model_config)), Teacher(model_config))
-        self._worker = copy.deepcopy(self._master).bfloat16()
+        self._dtype = torch.bfloat16 if bf16_pays("cpu") else torch.float32
+        self._worker = copy.deepcopy(self._master).to(self._dtype)
         self.average = copy.deepcopy(self._master)
         decay = [p for p in self._master.parameters() if p.ndim >= 2]
         rest = [p for p in self._master.parameters() if p.ndim < 2]
@@ -111,7 +113,7 @@ class Trainer:
         target = as_tensor(codec.actions(batch.chunk, batch.proprio).astype(np.float32))
         prefix, target = self._prefix(target)
         output = self._worker.model(
-            codec.pixels(batch.images).bfloat16(), ids, mask, proprio.bfloat16(), prefix
+            codec.pixels(batch.images).to(self._dtype), ids, mask, proprio.to(self._dtype), prefix
         )
         logits, offsets, vectors = self._worker.teacher(output)
         pixels, vector = as_tensor(batch.pixels), as_tensor(scene_vector(batch))

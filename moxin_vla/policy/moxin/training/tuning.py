@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from moxin_vla.core.errors import DependencyError, MoxinVlaError
+from moxin_vla.policy.moxin.training.arithmetic import bf16_pays
 from moxin_vla.policy.moxin.training.objective import as_tensor
 from moxin_vla.policy.moxin.training.ranks import Ranks
 from moxin_vla.policy.moxin.training.recorded import Mixture, Samples
@@ -43,7 +44,7 @@ class TuneConfig:
         alpha: Of LoRA; updates are scaled by alpha / rank.
         fresh_head: Begin with a new action head.
         image_augmentation: Random crops of 90 % of the area and colour jitter (OpenVLA-OFT).
-        bf16: Compute in bfloat16.
+        bf16: Compute in bfloat16; `auto`: where that is faster.
         average: Time constant of the average of the weights that is saved, in steps; 0: none.
         save_every: Steps between checkpoints.
         seed: Of draws and augmentations.
@@ -62,7 +63,7 @@ class TuneConfig:
     alpha: int = 16
     fresh_head: bool = False
     image_augmentation: bool = False
-    bf16: bool = False
+    bf16: bool | Literal["auto"] = False
     average: int = 0
     save_every: int = 200
     seed: int = 0
@@ -70,6 +71,8 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if self.learn not in ("all", "head", "lora"):
             raise MoxinVlaError(f"learn: '{self.learn}'. Choose from: all, head, lora")
+        if self.bf16 not in (True, False, "auto"):
+            raise MoxinVlaError(f"bf16: '{self.bf16}'. Choose from: true, false, auto")
         if self.batch_size % self.accumulate:
             raise MoxinVlaError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}."
@@ -114,6 +117,7 @@ class Tuner:
                 if isinstance(module, nn.Linear | nn.LayerNorm):
                     module.reset_parameters()
         self._base = str(base)
+        self._bf16 = bf16_pays(device) if config.bf16 == "auto" else bool(config.bf16)
         self._choose_weights()
         matrices = [p for p in self._learning if p.ndim >= 2]
         rest = [p for p in self._learning if p.ndim < 2]
@@ -208,7 +212,7 @@ class Tuner:
     def _loss(self, samples: Samples, part: slice, every: float) -> Tensor:
         """Return this part's share of the mean error of all steps that are learned from."""
         kind = "cuda" if self._device.startswith("cuda") else "cpu"
-        with torch.autocast(kind, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(kind, torch.bfloat16, enabled=self._bf16):
             errors = self._trainable.errors(
                 samples.images[part],
                 samples.proprio[part],

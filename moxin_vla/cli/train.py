@@ -7,12 +7,13 @@ moxin_vla.cli.main train ...
 
 import argparse
 import dataclasses
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from moxin_vla.core.dataset import Drove
 from moxin_vla.core.errors import MoxinVlaError, listed
+from moxin_vla.core.journal import append_row, read_rows
 from moxin_vla.core.resources import resource_path
 
 _DRIVERS = {"operator": Drove.OPERATOR, "policy": Drove.POLICY, "nobody": Drove.NOBODY}
@@ -112,6 +113,8 @@ def _train(args: argparse.Namespace, ranks: Any) -> int:
             judge(path, step)
             write_curves(args.out)
 
+        if resumed and ranks.first:  # it may have been killed before it was judged
+            on_checkpoint(args.out / "checkpoint", tuner.step_number)
         checkpoint = train(tuner, on_step, on_checkpoint)
     console.print(f"checkpoint: {checkpoint}   loss curves: {args.out}/curves.html")
     return 0
@@ -233,12 +236,12 @@ class _Judge:
     def __init__(self, args: argparse.Namespace, embodiment: Path, console: Any) -> None:
         self._args, self._embodiment, self._console = args, embodiment, console
         self._file = args.out / "evaluations.jsonl"
-        rows = self._file.read_text(encoding="utf-8") if self._file.is_file() else ""
-        self._best = max((json.loads(row)["success"] for row in rows.splitlines()), default=-1)
+        self._rows = {row["step"]: row["success"] for row in read_rows(self._file)}
 
     def __call__(self, checkpoint: Path, step: int) -> None:
-        """Play the episodes, note the successes, keep the checkpoint if it is the best."""
-        import shutil
+        """Play the episodes, note the successes, keep the checkpoint if it is the best; once."""
+        if step in self._rows:
+            return
 
         from moxin_vla.evaluation.config import EvaluationConfig
         from moxin_vla.evaluation.runner import plan_episodes, run_episodes
@@ -254,12 +257,19 @@ class _Judge:
         )
         results = run_episodes(config, plan_episodes(config), lambda result: None)
         success = sum(result.status.success for result in results)
-        row = {"step": step, "success": success, "episodes": len(results)}
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        if success > max(self._rows.values(), default=-1):
+            self._keep(checkpoint)
+        self._rows[step] = success
+        append_row(self._file, {"step": step, "success": success, "episodes": len(results)})
         self._console.print(f"step {step}: {success} of {len(results)} {self._args.evaluate}")
-        if success > self._best:
-            self._best = success
-            best = self._args.out / "best"
-            shutil.rmtree(best, ignore_errors=True)
-            shutil.copytree(checkpoint, best)
+
+    def _keep(self, checkpoint: Path) -> None:
+        """Make a checkpoint the best one; a crash leaves the former or this one."""
+        best, beside, old = (self._args.out / f"best{end}" for end in ("", ".new", ".old"))
+        for left in (beside, old):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(checkpoint, beside)
+        if best.exists():
+            best.rename(old)
+        beside.rename(best)
+        shutil.rmtree(old, ignore_errors=True)

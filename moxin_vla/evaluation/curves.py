@@ -1,12 +1,11 @@
 """How a training went, on a page that needs nothing but a browser: loss, rate, evaluations."""
 
 import html
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from moxin_vla.core.journal import read_rows
 from moxin_vla.evaluation.report import page_environment
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 240, 58, 14, 26, 26
@@ -16,7 +15,7 @@ _SMOOTH = 0.05  # of the run's length
 
 def write_curves(folder: Path) -> Path:
     """Draw what `metrics.jsonl` and `evaluations.jsonl` of a training say; returns the page."""
-    metrics, judged = (_rows(folder / f"{name}.jsonl") for name in ("metrics", "evaluations"))
+    metrics, judged = (read_rows(folder / f"{name}.jsonl") for name in ("metrics", "evaluations"))
     steps, losses = ([row[key] for row in metrics] for key in ("step", "loss"))
     width = max(1, round(_SMOOTH * len(losses)))
     charts = [
@@ -32,11 +31,6 @@ def write_curves(folder: Path) -> Path:
     text = page.render(title=folder.resolve().name, charts=charts, steps=steps[-1] if steps else 0)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
 
 
 def _mean(values: Sequence[float], width: int) -> list[float]:

@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +66,35 @@ def test_the_curves_are_drawn_on_a_page_of_their_own(alone):
     page = (alone / "curves.html").read_text(encoding="utf-8")
     assert page.count("<polyline") == 3 and "step 1<" in page and ">8</text>" in page
     assert "NaN" not in page and "nan" not in page and "src=" not in page
+
+
+def test_checkpoints_are_played_in_simulation_and_the_best_one_is_kept(
+    folder, words, monkeypatch, capsys
+):
+    pytest.importorskip("moxin_sim", reason="needs the simulator: pip install 'moxin_vla[sim]'")
+    from moxin_vla.evaluation import runner
+
+    out, played = folder / "judged", []
+    judged = [*words, "--out", str(out), "--evaluate", "touch", "--episodes", "2"]
+
+    def play(config, planned, on_result):
+        results = list(real(config, planned, on_result))
+        assert [r.error for r in results] == ["", ""]
+        played.append(json.loads((Path(config.policy) / "training.json").read_text())["step"])
+        good = played[-1] == 4  # as if the first checkpoint were the better one
+        return [replace(r, status=replace(r.status, success=good)) for r in results]
+
+    real = runner.run_episodes
+    monkeypatch.setattr(runner, "run_episodes", play)
+    assert main(judged) == 0
+    assert main(judged) == 0  # done: nothing is played again
+    assert played == [4, 8]
+    assert json.loads((out / "best" / "training.json").read_text())["step"] == 4
+    assert "step 4: 2 of 2 touch" in capsys.readouterr().out
+    assert "success in simulation" in (out / "curves.html").read_text(encoding="utf-8")
+    (out / "evaluations.jsonl").write_text('{"step": 4, "success": 0, "episodes": 2}\n{"st')
+    assert main(judged) == 0  # killed before the last one was judged
+    assert played == [4, 8, 8]
 
 
 def test_several_processes_learn_what_one_learns(folder, words, alone):

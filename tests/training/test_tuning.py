@@ -58,6 +58,34 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(start, tmp_path, ho
         assert torch.equal(a, b), name
 
 
+def test_a_run_that_was_killed_before_its_first_state_begins_anew(start, tmp_path):
+    train(start(tmp_path / "whole"), quiet)
+    killed = start(tmp_path / "killed")
+    killed.step()
+    again = start(tmp_path / "killed")
+    assert not again.resume()
+    train(again, quiet)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_is_older_than_the_state_is_written_again(start, tmp_path, monkeypatch):
+    tuner = start(tmp_path)
+    for _ in range(3):
+        tuner.step()
+    tuner.save()
+    tuner.step()
+    monkeypatch.setattr(tuner, "_export", lambda: None)  # it is killed there
+    tuner.save()
+    again = start(tmp_path)
+    assert again.resume()
+    assert json.loads((tmp_path / "checkpoint" / "training.json").read_text())["step"] == 4
+    saved, present = load_checkpoint(tmp_path / "checkpoint").model, again.model
+    for (name, a), b in zip(
+        saved.state_dict().items(), present.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+
+
 def test_with_lora_only_adapters_and_the_head_learn(start, checkpoint, tmp_path):
     tuner = start(tmp_path, learn="lora", rank=4)
     before = {n: p.detach().clone() for n, p in tuner.model.named_parameters()}

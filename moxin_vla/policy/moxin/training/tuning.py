@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from moxin_vla.core.errors import DependencyError, MoxinVlaError
+from moxin_vla.core.journal import append_row, read_rows, write_rows
 from moxin_vla.policy.moxin.training.arithmetic import bf16_pays
 from moxin_vla.policy.moxin.training.objective import as_tensor
 from moxin_vla.policy.moxin.training.ranks import Ranks
 from moxin_vla.policy.moxin.training.recorded import Mixture, Samples
 from moxin_vla.policy.moxin.training.trainable import Trainable
 
+_SAID = "training.json"  # in a checkpoint: how it was made
 _HEADS = ("action_head", "proprio_projector", "noisy_action_projector", "action_prefix_projector")
 
 
@@ -233,8 +235,7 @@ class Tuner:
         if not self.ranks.first:
             return
         row = {"step": self.step_number, "loss": loss, "learning_rate": rate}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(self.folder / "metrics.jsonl", row)
 
     def save(self) -> Path:
         """Write the whole state and a checkpoint that any of our tools loads; returns its folder.
@@ -261,6 +262,7 @@ class Tuner:
         """Go on from the last state, if there is one; returns whether there was."""
         path = self.folder / "state.pt"
         if not path.is_file():
+            self._forget_later_metrics()  # of a run that was killed before its first state
             return False
         state = torch.load(path, weights_only=True, map_location=self._device)
         if state["names"] != self._names:
@@ -273,21 +275,27 @@ class Tuner:
         self.step_number = state["step"]
         self._data.state = json.loads(state["draws"])
         torch.set_rng_state(state["chance"].cpu())
-        if self.ranks.first:
-            self._forget_later_metrics()
+        self._forget_later_metrics()
+        if self.ranks.first and self._exported_step() != self.step_number:
+            self._export()  # it was killed between the state and the checkpoint
         return True
+
+    def _exported_step(self) -> int:
+        said = self.folder / "checkpoint" / _SAID
+        return json.loads(said.read_text(encoding="utf-8"))["step"] if said.is_file() else -1
 
     def _forget_later_metrics(self) -> None:
         path = self.folder / "metrics.jsonl"
-        rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        kept = [row for row in rows if json.loads(row)["step"] <= self.step_number]
-        path.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+        if not self.ranks.first or not path.is_file():
+            return
+        write_rows(path, [row for row in read_rows(path) if row["step"] <= self.step_number])
 
     def _export(self) -> Path:
         """Write the (averaged, merged) model in the layout that the loader reads."""
         target = self.folder / "checkpoint"
         fresh, old = self.folder / "checkpoint.new", self.folder / "checkpoint.old"
-        shutil.rmtree(fresh, ignore_errors=True)
+        for left in (fresh, old):
+            shutil.rmtree(left, ignore_errors=True)
         present = [p.detach().clone() for p in self._learning]
         with torch.no_grad():
             if self._average:
@@ -295,6 +303,8 @@ class Tuner:
             self._trainable.save(fresh, self.merged())
             if self.config.learn == "lora":
                 self._save_adapter(fresh / "adapter")
+            said = {"step": self.step_number, "base": self._base, "tune": asdict(self.config)}
+            (fresh / _SAID).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
             torch._foreach_copy_(self._learning, present)
         if target.exists():
             target.rename(old)

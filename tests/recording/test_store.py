@@ -8,6 +8,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import time
 
 import numpy as np
@@ -240,6 +241,47 @@ def test_when_the_disk_takes_nothing_more_the_episode_fails_and_the_others_are_s
     dataset = loaded(root)
     assert dataset.num_episodes == 2
     check_alignment(dataset)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 8 MB; only root can make one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("codec", ["h264", "png"])
+def test_a_disk_that_fills_up_costs_the_episodes_that_do_not_fit(small_disk, codec):
+    root, rng = small_disk / "dataset", np.random.default_rng(0)
+    with Session(root, codec=codec, least_free_bytes=0) as session:
+        for episode in range(40):
+            if sum(w.failed for w in session.written) == 2:
+                break
+            session.recorder.begin()
+            for k in range(40):
+                images = {name: noise(rng) for name in ROBOT.camera_names}
+                session.recorder.add([dataclasses.replace(row(episode, k), images=images)])
+            session.recorder.finish(1, "asked to", {})
+            while len(session.written) <= episode:
+                time.sleep(0.01)
+    kept_ones = [w for w in session.written if w.index is not None]
+    lost = [w for w in session.written if w.failed]
+    assert kept_ones and len(lost) == 2 and all("o space left" in w.why for w in lost), (
+        session.written
+    )
+    ready = sum("is safe in" in w.why for w in lost)  # joins as soon as there is room
+    dataset = loaded(root)
+    assert dataset.num_episodes in range(len(kept_ones), len(kept_ones) + ready + 1)
+    assert {int(dataset[i]["record.success"]) for i in range(len(dataset))} == {1}
+
+
+def noise(rng):
+    return rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
 
 
 def test_writing_that_can_not_keep_up_says_so_and_keeps_what_it_has(root):

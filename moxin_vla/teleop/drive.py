@@ -183,7 +183,9 @@ class Drive:
         if self._trusts:
             self.phase = Phase.DRIVING if arm.operated else Phase.TAKING
             if wanted.held and wanted.target is not None and _finite(wanted):
-                self.target = self._reach.inside(wanted.target)
+                assert arm.measured is not None  # or there would be no pose
+                # near the arm: farther ahead it would be refused, and asked for again, for ever
+                self.target = self._reach.limit(wanted.target, arm.measured)
             elif self.target is None:
                 self.target = self._reach.inside(pose)
             return

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from moxin_vla.core.types import frozen_array
+from moxin_vla.core.types import CommitReason, frozen_array
+from moxin_vla.safety.contract import ChunkContract
 from moxin_vla.teleop.base import Mode, OperatorEvent, OperatorInput, TeleopError
 from moxin_vla.teleop.drive import Arm, Drive, DriveStep, Phase
 from moxin_vla.teleop.mapping import FollowMapping, FullSpeed, JointMapping
@@ -159,15 +160,25 @@ def test_an_arm_that_follows_comes_to_its_limit_and_not_beyond(make, embodiment)
     assert target[0] == embodiment.position_upper[0]
 
 
-def test_a_trusted_device_is_followed_while_control_is_still_handed_over(make, embodiment):
-    drive = make(modes=(), trusts=True, holding_takes=False)
+def test_a_trusted_device_is_followed_while_control_is_still_handed_over(make):
+    drive, there = make(modes=(), trusts=True, holding_takes=False), AT - 0.3
     assert np.array_equal(drive.update(TAKE, AWAY).target, AT)  # it points nowhere yet
     for arm, phase in ((AWAY, Phase.TAKING), (HERE, Phase.DRIVING)):
-        assert np.array_equal(drive.update(points_to(ELSEWHERE), arm).target, ELSEWHERE)
+        assert np.array_equal(drive.update(points_to(there), arm).target, there)
         assert drive.phase is phase
-    assert np.array_equal(drive.update(points_to(AT, held=False), HERE).target, ELSEWHERE)
+    assert np.array_equal(drive.update(points_to(AT, held=False), HERE).target, there)
+
+
+def test_a_trusted_device_that_points_far_away_leads_no_farther_than_is_followed(make, embodiment):
+    drive, contract = make(modes=(), trusts=True), ChunkContract(embodiment)
+    drive.update(TAKE, AWAY)
     outside = points_to(np.full(6, 9.0))
-    assert np.array_equal(drive.update(outside, HERE).target, embodiment.position_upper)
+    arm = AT
+    for _ in range(20):
+        target = drive.update(outside, Arm(arm, arm, operated=True)).target
+        assert contract.judge(target[None], None, arm) is CommitReason.ACCEPTED
+        arm = target
+    assert np.array_equal(arm, embodiment.position_upper)
 
 
 def test_a_leader_aligns_slowly_and_then_leads(make):

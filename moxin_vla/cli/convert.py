@@ -50,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
         return _bag(args, source)
     if (source / "meta" / "info.json").is_file():
         return _dataset(args, source)
+    if source.is_dir() and any(f.suffix in _BAG_FILES for f in source.iterdir()):
+        raise RecordingError(
+            f"'{source}' holds a bag without metadata.yaml: its recording was cut off. "
+            "Mend it first with: ros2 bag reindex"
+        )
     return _checkpoint(args)
 
 

@@ -3,7 +3,6 @@ simulator's expert make them. Ctrl-C ends it; what was recorded is safe.
 """
 
 import argparse
-import json
 import sys
 import threading
 import time
@@ -139,6 +138,7 @@ def _record_topics(args: argparse.Namespace) -> int:
 
     from moxin_vla.ros.dds import apply_dds_profile
     from moxin_vla.ros.ending import noted_signals
+    from moxin_vla.ros.parameters import as_yaml
 
     apply_dds_profile()
     arguments = ["--ros-args"]
@@ -148,7 +148,7 @@ def _record_topics(args: argparse.Namespace) -> int:
         "instruction": args.instruction,
         "codec": args.codec,
     }.items():
-        arguments += ["-p", f"{name}:={json.dumps(value)}"]
+        arguments += ["-p", f"{name}:={as_yaml(value)}"]
     with noted_signals() as told:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         try:

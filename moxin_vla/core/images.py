@@ -61,7 +61,10 @@ def decode_compressed(data: bytes | memoryview | NDArray[np.uint8]) -> NDArray[n
 
     flat = np.frombuffer(data, dtype=np.uint8)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(flat, flags) if flat.size else None
+    try:
+        pixels = cv2.imdecode(flat, flags) if flat.size else None
+    except cv2.error:  # a size that nobody can hold
+        pixels = None
     if pixels is None:
         raise ObservationError(
             f"A compressed image can't be decoded. Got: {flat.size} bytes starting with "

@@ -20,6 +20,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from moxin_vla.core.clock import NS_PER_S
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import listed
 from moxin_vla.recording.codec import AUTO, choose_codec
@@ -190,8 +191,11 @@ class RecorderNode(ManagedNode):
 
     def _stop(self) -> Answer:
         """End the episode now; ticks that were commanded before may still be on their way."""
+        if self._lockstep:
+            return self._session.stop(_EVER_NS, True)
         now_ns = self.get_clock().now().nanoseconds
-        return self._session.stop(_EVER_NS if self._lockstep else now_ns, self._lockstep)
+        ours = abs(now_ns - self._intake.rows.newest_tick_ns) < NS_PER_S
+        return self._session.stop(now_ns if ours else None)  # ticks may have another clock
 
     def _take(self, topic: str, name: str, message: Any) -> None:
         if not self.active:
@@ -266,6 +270,9 @@ class RecorderNode(ManagedNode):
             return status_message("recorder_node", ERROR, session.trouble, values)
         if rows.lacks:
             text = f"nothing yet from: {listed(rows.lacks)}"
+            return status_message("recorder_node", WARN, text, values)
+        if session.recording and not session.rows and rows.waits_for:
+            text = f"no row yet: nothing that fits the ticks' stamps from {listed(rows.waits_for)}"
             return status_message("recorder_node", WARN, text, values)
         text = f"recording episode {session.episodes}" if session.recording else "ready"
         return status_message("recorder_node", OK, text, values)

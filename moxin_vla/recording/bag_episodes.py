@@ -17,7 +17,7 @@ from moxin_vla.core.errors import RecordingError
 from moxin_vla.core.messages import time_to_ns
 from moxin_vla.recording.bags import Bag, Bounds
 from moxin_vla.recording.features import as_frame
-from moxin_vla.recording.intake import COMMAND, INSTRUCTION, Intake
+from moxin_vla.recording.intake import ACTION, COMMAND, INSTRUCTION, Intake
 from moxin_vla.recording.interventions import Interventions
 from moxin_vla.recording.recorder import Written
 from moxin_vla.recording.rows import Row
@@ -26,6 +26,7 @@ from moxin_vla.recording.store import DatasetStore
 
 _PAUSE_S = 2.0  # as live: without a command for so long an episode ends
 _LINGER_S = 1.0  # after the last tick: what belongs to it has come by then
+_EARLY_NS = NS_PER_S  # before its announcement an episode has no tick
 _RATE_TOLERANCE = 0.1
 _WHOLE = Bounds(-1)
 
@@ -91,10 +92,16 @@ class _EpisodeWriter:
             note = self._interventions.note(row.driver)
             self._staged.add(as_frame(row, self._embodiment, note))
 
-    def end(self, success: int, why: str, streams: Mapping[str, Any]) -> None:
-        """End the episode, if there is one, and make it part of the dataset."""
+    def end(
+        self, success: int, why: str, streams: Mapping[str, Any], expected: bool = False
+    ) -> None:
+        """End the episode, if there is one, and make it part of the dataset; one without rows is
+        told of if there should have been some.
+        """
         staged, self._staged = self._staged, None
         if staged is None:
+            if expected:
+                self.written.append(Written(None, 0, why, failed=True))
             return
         try:
             self._check_rate()
@@ -163,6 +170,8 @@ class _Cutter:
             self._cut(topic, time_ns, message)
         else:
             self._follow(topic, time_ns, message)
+            if topic in (COMMAND, ACTION) and self._is_early(time_ns):
+                return
         try:
             self._intake.take(topic, message)
         except RecordingError as error:
@@ -177,13 +186,19 @@ class _Cutter:
         self._rows.end()
         self._pass_on(final=True)
         streams = {name: dataclasses.asdict(count) for name, count in self._rows.counts.items()}
-        self._writer.end(place.bounds.success, place.broken or place.bounds.why or why, streams)
+        why = place.broken or place.bounds.why or why
+        if not self._cuts_itself or place.broken:
+            self._writer.end(place.bounds.success, why, streams, expected=True)
+        else:
+            self._writer.end(place.bounds.success, why, streams)
         self._begin()
 
     def _begin(self) -> None:
         bounds = next(self._left, _WHOLE if self._cuts_itself else None)
         self._place = None if bounds is None else _Place(bounds)
         if bounds is not None:
+            if not self._cuts_itself and bounds.after_ns < self._rows.last_tick_ns:
+                self._rows.forget()
             self._rows.begin(bounds.after_ns)
 
     def _follow(self, topic: str, time_ns: int, message: Any) -> None:
@@ -191,7 +206,7 @@ class _Cutter:
         place = self._place
         if place is None:
             return
-        if topic == COMMAND:
+        if topic == COMMAND and not self._is_early(time_ns):
             tick_ns = time_to_ns(message.header.stamp)
             if tick_ns > place.bounds.up_to_ns:
                 self.finish()
@@ -199,6 +214,10 @@ class _Cutter:
                 place.ended_ns = time_ns
         elif place.ended_ns is not None and time_ns - place.ended_ns > seconds_to_ns(_LINGER_S):
             self.finish()
+
+    def _is_early(self, time_ns: int) -> bool:
+        """Return whether the episode is announced much later: the clock may begin anew before."""
+        return self._place is not None and self._place.bounds.begun_ns - time_ns > _EARLY_NS
 
     def _cut(self, topic: str, time_ns: int, message: Any) -> None:
         """Find out whether a new episode begins here."""

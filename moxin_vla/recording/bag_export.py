@@ -70,6 +70,7 @@ def export_bag(
         raise RecordingError(f"'{root}' is not a LeRobotDataset: it has no meta/info.json.")
     dataset = LeRobotDataset(root.name, root=root, return_uint8=True, video_backend="pyav")
     _check(dataset, embodiment, root)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bag_") as beside:
         part = Path(beside) / target.name  # the file in it gets its name
         with Writer(part, version=9, storage_plugin=StoragePlugin.MCAP) as writer:

@@ -26,12 +26,14 @@ class Bounds:
         up_to_ns: Its last tick, in [ns].
         success: 1 yes, 0 no, -1 nobody said.
         why: Why it ends there.
+        begun_ns: When it was announced, by the bag's clock, in [ns].
     """
 
     after_ns: int
     up_to_ns: int = _FOREVER_NS
     success: int = -1
     why: str = ""
+    begun_ns: int = 0
 
 
 class Bag:
@@ -50,7 +52,7 @@ class Bag:
 
     def __init__(self, path: Path, embodiment: Embodiment, command: str = COMMAND) -> None:
         try:
-            from rosbags.highlevel import AnyReader, AnyReaderError
+            from rosbags.highlevel import AnyReader
             from rosbags.typesys import Stores, get_typestore
         except ImportError as error:
             raise DependencyError(
@@ -61,7 +63,7 @@ class Bag:
         try:
             self._reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_KILTED))
             self._reader.open()
-        except (AnyReaderError, OSError, ValueError) as error:
+        except Exception as error:  # whatever a damaged file breaks
             raise RecordingError(f"'{path}' can't be read as a bag: {error}") from error
         self._check()
         first = itertools.islice(self.messages([COMMAND]), 2)  # a clock may begin with 0
@@ -87,24 +89,27 @@ class Bag:
                 if topic == COMMAND and self._unstamped:
                     message = stamped(message, time_ns)
                 yield topic, time_ns, message
-        except (ValueError, OSError, KeyError) as error:
+        except Exception as error:  # whatever a damaged file breaks
             raise RecordingError(f"The bag '{self._path}' is damaged: {error}") from error
 
     def announced(self) -> list[Bounds]:
         """Return the episodes that recorder_node announced and did not discard, in order."""
         found: list[Bounds] = []
         after_ns: int | None = None
-        for _, _, message in self.messages([EPISODE]):
+        begun_ns = 0
+        for _, time_ns, message in self.messages([EPISODE]):
             values = {pair.key: pair.value for pair in message.values}
             if values["event"] == "begin":
-                after_ns = int(values["after_ns"])
+                after_ns, begun_ns = int(values["after_ns"]), time_ns
                 continue
             if values["event"] == "end" and after_ns is not None:
                 up_to_ns, success = int(values["up_to_ns"]), int(values["success"])
-                found.append(Bounds(after_ns, up_to_ns, success, values["why"]))
+                why = values["why"]
+                found.append(Bounds(after_ns, up_to_ns, success, why, begun_ns))
             after_ns = None
         if after_ns is not None:
-            found.append(Bounds(after_ns, why="the bag ends before the episode"))
+            why = "the bag ends before the episode"
+            found.append(Bounds(after_ns, why=why, begun_ns=begun_ns))
         return found
 
     @property

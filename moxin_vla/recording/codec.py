@@ -63,7 +63,7 @@ def choose_codec(wanted: str = AUTO) -> Codec:
     if wanted == PNG:
         return Codec(PNG, "asked for; every pixel stays as it was")
     if wanted != AUTO:
-        if reason := _trouble(wanted):
+        if reason := _unknown(wanted) or _trouble(wanted):
             raise RecordingError(
                 f"The encoder '{wanted}' does not work here: {reason}. "
                 f"Choose from: {listed((AUTO, PNG, _SOFTWARE, *_HARDWARE))}"
@@ -73,6 +73,15 @@ def choose_codec(wanted: str = AUTO) -> Codec:
         if not _trouble(name):
             return Codec(name, "hardware")
     return Codec(_SOFTWARE, "software, preset ultrafast: no hardware encoder works here")
+
+
+def _unknown(name: str) -> str:
+    """Return why lerobot does not take an encoder, or an empty string."""
+    try:
+        Codec(name, "").encoder()
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _trouble(name: str) -> str:

@@ -24,6 +24,7 @@ from moxin_vla.core.dataset import (
     stamp_key,
 )
 from moxin_vla.core.embodiment import Camera, Embodiment
+from moxin_vla.core.errors import RecordingError, listed
 from moxin_vla.core.images import resized
 from moxin_vla.recording.rows import Row
 
@@ -56,6 +57,10 @@ def recording_features(embodiment: Embodiment, images: str) -> dict[str, dict]:
         images: How images are stored: "video" or "image" (PNG, every pixel as it was).
     """
     cameras = embodiment.camera_names
+    odd = [c for c in embodiment.cameras if c.width % 2 or c.height % 2]
+    if images == "video" and odd:
+        sizes = listed(f"{c.name} {c.width}x{c.height}" for c in odd)
+        raise RecordingError(f"Video wants even sizes: {sizes}. Change them, or record as png.")
     return {
         **{image_key(c.name): _image(c, images) for c in embodiment.cameras},
         PROPRIO: _joints(embodiment),

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from moxin_vla.core.dataset import Drove
 from moxin_vla.core.embodiment import Embodiment
-from moxin_vla.core.errors import MoxinVlaError, RecordingError
+from moxin_vla.core.errors import MoxinVlaError, RecordingError, listed
 from moxin_vla.core.images import decode_compressed
 from moxin_vla.core.joints import JointLookup
 from moxin_vla.core.messages import image_pixels, message_to_command, time_to_ns
@@ -76,7 +78,10 @@ class Intake:
             positions = self._leader.proprio(list(message.name), message.position)
             self.rows.put_command(time_to_ns(message.header.stamp), positions)
         else:
-            self.rows.put_command(*message_to_command(message, self._joints))
+            tick_ns, positions = message_to_command(message, self._joints)
+            if not np.all(np.isfinite(positions)):
+                raise RecordingError(f"A command is not finite: {listed(positions)}")
+            self.rows.put_command(tick_ns, positions)
 
     def _action(self, message: Any) -> None:
         driver = _DRIVERS.get(message.header.frame_id, Drove.NOBODY)

@@ -37,12 +37,16 @@ class Written:
         rows: How many rows it has.
         why: Why it ended, or why it is not part of the dataset.
         failed: Whether something broke.
+        waits: Whether it is safe all the same, and joins the dataset later.
+        begun: Which of the recorder's episodes it was, counted from 1.
     """
 
     index: int | None
     rows: int
     why: str
     failed: bool = False
+    waits: bool = False
+    begun: int = 0
 
 
 @dataclass(slots=True)
@@ -57,6 +61,7 @@ class _Job:
     success: int = -1
     details: dict[str, Any] = field(default_factory=dict)
     size: int = 0
+    begun: int = 0
 
 
 class Recorder:
@@ -84,7 +89,7 @@ class Recorder:
         self._waiting, self._count_lock = 0, threading.Lock()
         self._broken = threading.Event()  # the present episode can't be kept
         self._looked_s = 0.0
-        self.recording = False
+        self.recording, self.begun = False, 0
         self._thread = threading.Thread(target=self._work, name="writer")
         self._thread.start()
 
@@ -107,6 +112,7 @@ class Recorder:
         self._look_at_disk(now=True)
         self._broken.clear()
         self.recording = True
+        self.begun += 1
         self._put(_Job(begins=True))
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -114,17 +120,17 @@ class Recorder:
 
         Raises:
             RecordingError: Writing can't keep up, or the disk is nearly full. What was added until
-                now can still be kept.
+                now, these rows too, can still be kept.
         """
         size = sum(sum(pixels.nbytes for pixels in row.images.values()) for row in rows)
-        if self._waiting + size > self._most:
+        if rows:
+            self._put(_Job(rows=rows, size=size))
+        if self._waiting > self._most:
             raise RecordingError(
                 f"Writing can't keep up: {self._waiting / 1e6:.0f} MB wait for the encoder "
                 f"'{self._store.codec.name}'. Record smaller images or fewer cameras."
             )
         self._look_at_disk()
-        if rows:
-            self._put(_Job(rows=rows, size=size))
 
     def finish(self, success: int, why: str, details: dict[str, Any]) -> None:
         """End the episode and keep it.
@@ -151,6 +157,7 @@ class Recorder:
         self._store.close()
 
     def _put(self, job: _Job) -> None:
+        job.begun = self.begun
         with self._count_lock:
             self._waiting += job.size
         self._jobs.put(job)
@@ -159,7 +166,10 @@ class Recorder:
         if not now and time.monotonic() - self._looked_s < _LOOK_S:
             return
         self._looked_s = time.monotonic()
-        free = shutil.disk_usage(self._store.root).free
+        try:
+            free = shutil.disk_usage(self._store.root).free
+        except OSError as error:
+            raise RecordingError(f"The dataset's disk is gone: {error}") from error
         if free < self._least_free:
             raise RecordingError(
                 f"The disk is nearly full: {free / 1e6:.0f} MB left, "
@@ -181,7 +191,7 @@ class Recorder:
                         frame = as_frame(row, self._embodiment, intervened.note(row.driver))
                         staged.add(frame)
             except Exception as error:
-                staged = self._fail(staged, error)
+                staged = self._fail(staged, error, job)
             finally:
                 with self._count_lock:
                     self._waiting -= job.size
@@ -191,20 +201,22 @@ class Recorder:
     def _end(self, staged: StagedEpisode, job: _Job) -> None:
         if not job.keep:
             staged.abandon()
-            self._on_written(Written(None, staged.rows, job.why))
+            self._on_written(Written(None, staged.rows, job.why, begun=job.begun))
             return
         staged.finish(job.success)
         details = job.details | {"ended": job.why, "rows": staged.rows, "success": job.success}
         index = self._store.join(staged, details)
-        self._on_written(Written(index, staged.rows, job.why))
+        self._on_written(Written(index, staged.rows, job.why, begun=job.begun))
 
-    def _fail(self, staged: StagedEpisode | None, error: Exception) -> None:
+    def _fail(self, staged: StagedEpisode | None, error: Exception, job: _Job) -> None:
         known = isinstance(error, RecordingError)
         log.log(logging.ERROR, "%s", error, exc_info=None if known else error)
-        self._broken.set()
-        rows = 0
+        if job.begun == self.begun:
+            self._broken.set()
+        rows, waits = 0, False
         if staged is not None:
-            rows = staged.rows
-            self._store.drop(staged)
+            rows, waits = staged.rows, not self._store.drop(staged)
         why = str(error) if known else f"{type(error).__name__}: {error}"
-        self._on_written(Written(None, rows, why, failed=True))
+        if job.why:
+            why = f"{why} It ended: {job.why}"
+        self._on_written(Written(None, rows, why, failed=True, waits=waits, begun=job.begun))

@@ -93,6 +93,8 @@ class _Stream[T]:
         self.waiting.append((time_ns, value))
 
     def advance(self, tick_ns: int) -> None:
+        if self.current is not None and self.current[0] > tick_ns:
+            self.current = None  # of a time before the clock went back
         while self.waiting and self.waiting[0][0] <= tick_ns:
             self.counts.dropped += self.fresh and self.shown
             self.current, self.fresh = self.waiting.popleft(), True
@@ -114,6 +116,7 @@ class _Stream[T]:
 
     def trim(self, keep_ns: int) -> None:
         while self.waiting and self.newest_ns - self.waiting[0][0] > keep_ns:
+            self.counts.dropped += self.shown
             self.waiting.popleft()
 
 
@@ -152,6 +155,7 @@ class RowAssembler:
         self.passed_end = False  # whether a tick has come that is later than the last one
         self.last_tick_ns = -1  # that came, in an episode or not
         self.skipped_ticks = 0  # before every stream had delivered something
+        self.waits_for: list[str] = []  # what the first row still waits for
 
     @property
     def counts(self) -> dict[str, StreamCounts]:
@@ -181,11 +185,16 @@ class RowAssembler:
             stream.begin()
         self._recording, self._began = True, False
         self.newest_tick_ns, self._after_ns, self.skipped_ticks = -1, after_ns, 0
-        self._up_to_ns, self.passed_end = _EVER_NS, False
+        self._up_to_ns, self.passed_end, self.waits_for = _EVER_NS, False, []
 
     def end(self) -> None:
         """Take no more ticks; the rest can still be had by `rows(final=True)`."""
         self._recording = False
+
+    def forget(self) -> None:
+        """Forget what streams delivered: the clock begins anew."""
+        for stream in self._streams.values():
+            stream.forget()
 
     def end_with(self, tick_ns: int) -> None:
         """Take no ticks later than `tick_ns`, in [ns]; earlier ones may still be on their way."""
@@ -213,7 +222,7 @@ class RowAssembler:
         self, tick_ns: int, driver: Drove, positions: Positions | None, age_ms: float = -1.0
     ) -> None:
         """Take what was asked for at a tick, (D,) in [rad], before safety; None for nothing."""
-        if self._recording and tick_ns > self._after_ns:
+        if self._recording:
             self._asked[tick_ns] = _Asked(driver, positions, age_ms)
 
     def put_command(self, tick_ns: int, positions: Positions) -> None:
@@ -222,7 +231,9 @@ class RowAssembler:
         Raises:
             RecordingError: The tick is before one that came already.
         """
-        self.last_tick_ns = tick_ns
+        before_ns, self.last_tick_ns = self.last_tick_ns, tick_ns
+        if before_ns == self._after_ns and before_ns - tick_ns > _CLOCK_WENT_BACK_NS:
+            self._after_ns = -1  # the clock has begun anew since the episode was begun
         if not self._recording or tick_ns <= self._after_ns or tick_ns == self.newest_tick_ns:
             return
         if tick_ns > self._up_to_ns:
@@ -264,7 +275,7 @@ class RowAssembler:
         if not under_way and stream.newest_ns - time_ns > _CLOCK_WENT_BACK_NS:
             stream.forget()
         stream.put(time_ns, value)
-        if not self._commands:  # else a row may need what is old
+        if not (self._recording and self._commands):  # else a row may need what is old
             stream.trim(self._keep_ns)
 
     def _settled(self, tick_ns: int) -> bool:
@@ -287,7 +298,8 @@ class RowAssembler:
                 ages[name] = tick_ns - stream.current[0]
         old = {name: age for name, age in ages.items() if age > self._allowed_ns(name)}
         if not self._began:
-            self._began = len(ages) == len(self._streams) and not old
+            self.waits_for = [n for n in self._streams if n not in ages or n in old]
+            self._began = not self.waits_for
             return ""
         if not old:
             return ""

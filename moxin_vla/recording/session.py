@@ -69,6 +69,8 @@ class RecordingSession:
 
     def start(self) -> Answer:
         """Begin an episode with the next tick."""
+        if self.recording and self._end_why:
+            return Answer(False, "the last episode is just ending; try again in a moment")
         if self.recording:
             return Answer(False, "an episode is being recorded; stop it first")
         if not self._rows.instruction.strip():
@@ -140,9 +142,14 @@ class RecordingSession:
         self._rows.end()
         try:
             self._add(self._rows.rows(final=True))
+            while self._rows.pending:  # rows before a trouble come first
+                self._add(self._rows.rows(final=True))
         except RecordingError as error:
             why = why if why == str(error) else f"{why}; {error}"
         self._end_why = ""
+        if not self.rows and self._rows.waits_for:
+            lacking = listed(self._rows.waits_for)
+            why += f"; nothing that fits the ticks' stamps came from: {lacking}"
         bounds = {"up_to_ns": self._rows.newest_tick_ns, "success": self.success, "why": why}
         self._announce({"event": "end", **bounds})
         self._recorder.finish(self.success, why, self._details())
@@ -155,7 +162,7 @@ class RecordingSession:
         if self._end_why:
             if self._is_over():
                 self.finish(self._end_why)
-        elif time.monotonic() - self._heard_s > _SILENT_S and self.rows:
+        elif time.monotonic() - self._heard_s > _SILENT_S and (self.rows or self._rows.pending):
             self._break(f"no command from control_node for {_SILENT_S:g} s")
 
     def _is_over(self) -> bool:
@@ -177,18 +184,21 @@ class RecordingSession:
                 self.episodes = written.index + 1
                 self._tell(f"episode {written.index} saved: {written.rows} rows; {written.why}")
             elif written.failed:
-                self.lost += 1
-                self.trouble = f"the episode of {written.rows} rows is lost: {written.why}"
+                self.lost += not written.waits
+                self.trouble = written.why
+                if not written.waits:
+                    self.trouble = f"the episode of {written.rows} rows is lost: {written.why}"
                 self._say(self.trouble, True)
-                self._rows.end()
-                self._recorder.recording = False
+                if written.begun == self._recorder.begun:  # else the next one is being recorded
+                    self._rows.end()
+                    self._recorder.recording = False
             else:
                 self._tell(f"{written.rows} rows dropped: {written.why}")
 
     def _add(self, rows: list[Row]) -> None:
-        self._recorder.add(rows)
         self.rows += len(rows)
         self.operator_rows += sum(row.driver is Drove.OPERATOR for row in rows)
+        self._recorder.add(rows)
 
     def _break(self, why: str) -> None:
         self._say(why, True)

@@ -20,6 +20,7 @@ from moxin_vla.recording.codec import Codec
 
 _QUEUE = 60  # pictures per camera that may wait for the encoder
 _PATIENCE_S = 30.0  # an encoder that takes nothing for so long is stuck
+PER_CHUNK = 1000  # files in a folder
 _SMALLEST = 2  # rows: with one, lerobot writes statistics it can't read again
 _DATA, _EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"
 
@@ -59,6 +60,7 @@ class StagedEpisode:
             meta.tasks, meta.stats = load_tasks(root), load_stats(root)
         self._dataset.clear_episode_buffer()  # made anew, with the right episode index
         self.index, self.first_row = info.total_episodes, info.total_frames
+        self.number = max(self.index, _next_number(root))
         self.rows = 0
 
     def add(self, frame: dict[str, Any]) -> None:
@@ -144,6 +146,19 @@ class StagedEpisode:
             raise RecordingError(
                 f"Of {self.rows} rows {written} were written, and these pictures: {pictures}."
             )
+
+
+def _next_number(root: Path) -> int:
+    """Return a file number after all that a dataset has: parts of others keep the numbers that
+    their files had there.
+    """
+    found = [
+        PER_CHUNK * int(file.parent.name[6:]) + int(file.stem[5:])
+        for folder in ("data", "videos", "meta/episodes")
+        for file in (root / folder).rglob("chunk-*/file-*")
+        if file.parent.name[6:].isdigit() and file.stem[5:].isdigit()
+    ]
+    return max(found, default=-1) + 1
 
 
 @contextlib.contextmanager

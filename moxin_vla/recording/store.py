@@ -19,9 +19,10 @@ from moxin_vla.core.dataset import FINISHED_MARK
 from moxin_vla.core.errors import DependencyError, RecordingError
 from moxin_vla.recording.codec import Codec
 from moxin_vla.recording.files import flush, put, write_json
-from moxin_vla.recording.staging import StagedEpisode
+from moxin_vla.recording.staging import PER_CHUNK, StagedEpisode
+from moxin_vla.recording.stored import BOOKKEEPING, StoredDataset
 
-_STAGE, _READY, _PER_CHUNK = ".recording", "READY", 1000
+_STAGE, _READY = ".recording", "READY"
 _META = ("meta/tasks.parquet", "meta/stats.json", "meta/info.json")  # in the order of renaming
 
 
@@ -56,15 +57,22 @@ class DatasetStore:
             raise DependencyError(
                 "Recording needs lerobot. Install it with: pip install 'moxin_vla[data]'"
             ) from error
+        root = root.resolve()
         self.root, self.codec = root, codec
-        if not (root / "meta" / "info.json").is_file():
-            self._create(features, fps, robot_type, metadata)
-        self._stage = root / _STAGE
-        self._stage.mkdir(exist_ok=True)
-        self._lock = self._locked()
+        try:
+            if not (root / "meta" / "info.json").is_file():
+                self._create(features, fps, robot_type, metadata)
+            self._stage = root / _STAGE
+            self._stage.mkdir(exist_ok=True)
+            self._lock = self._locked()
+        except OSError as error:
+            raise RecordingError(f"'{root}' can't be recorded into: {error}") from error
         try:
             _check(root, features, fps, robot_type)
             self.recovered = self._recover()  # what the last session left behind, in words
+        except OSError as error:
+            self.close()
+            raise RecordingError(f"'{root}' can't be recorded into: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -124,10 +132,12 @@ class DatasetStore:
             ) from error
         return staged.index
 
-    def drop(self, staged: StagedEpisode) -> None:
-        """Delete an episode that is not to be kept; one that is ready stays."""
-        if not (staged.folder / _READY).is_file():
-            staged.abandon()
+    def drop(self, staged: StagedEpisode) -> bool:
+        """Delete an episode that is not to be kept; one that is ready stays: returns False."""
+        if (staged.folder / _READY).is_file():
+            return False
+        staged.abandon()
+        return True
 
     def _create(
         self, features: Mapping[str, dict], fps: int, robot_type: str, metadata: Mapping[str, Any]
@@ -158,9 +168,12 @@ class DatasetStore:
         lock = (self._stage / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             lock.close()
             raise RecordingError(f"Somebody else is recording into '{self.root}'.") from error
+        except OSError:
+            lock.close()
+            raise
         return lock
 
     def _recover(self) -> list[str]:
@@ -169,17 +182,18 @@ class DatasetStore:
         for folder in sorted(path for path in self._stage.iterdir() if path.is_dir()):
             if (folder / _READY).is_file():
                 put_in_place(folder, self.root)
-                done.append(f"episode {int(folder.name)} was complete and is kept")
+                done.append(f"episode {folder.name.lstrip('0') or 0} was complete and is kept")
             else:
                 shutil.rmtree(folder)
-                done.append(f"episode {int(folder.name)} was cut off and is dropped")
+                done.append(f"episode {folder.name.lstrip('0') or 0} was cut off and is dropped")
         return done
 
 
 def prepare(staged: StagedEpisode, details: Mapping[str, Any]) -> None:
     """Flush everything that an episode will add and say so: from here on it can't be lost."""
     folder, index = staged.folder, staged.index
-    place = f"chunk-{index // _PER_CHUNK:03d}/file-{index % _PER_CHUNK:03d}"
+    chunk, file = divmod(staged.number, PER_CHUNK)
+    place = f"chunk-{chunk:03d}/file-{file:03d}"
     _say_where(staged)
     note = folder / "details.json"
     write_json(note, dict(details))
@@ -215,7 +229,7 @@ def _say_where(staged: StagedEpisode) -> None:
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(staged.episodes)
-    chunk, file = divmod(staged.index, _PER_CHUNK)
+    chunk, file = divmod(staged.number, PER_CHUNK)
     for column, name in enumerate(table.column_names):
         value = {
             "dataset_from_index": staged.first_row,
@@ -237,7 +251,7 @@ def _info(root: Path) -> dict[str, Any]:
 
 def _check(root: Path, features: Mapping[str, dict], fps: int, robot_type: str) -> None:
     """Refuse to extend a dataset of another robot, or of rows that hold something else."""
-    info = _info(root)
+    info = StoredDataset(root).info
     found = {"robot": info.get("robot_type"), "rows per second": info["fps"]}
     expected: dict[str, Any] = {"robot": robot_type, "rows per second": fps}
     for name, feature in features.items():
@@ -248,6 +262,8 @@ def _check(root: Path, features: Mapping[str, dict], fps: int, robot_type: str) 
         if theirs is not None:
             names = theirs.get("names") or ""
             found[name] = f"{theirs['dtype']} {tuple(theirs['shape'])} {names}".strip()
+    for name in info["features"].keys() - {*features, *BOOKKEEPING}:
+        expected[name], found[name] = "absent", "a column that is not recorded"
     wrong = [name for name in expected if found[name] != expected[name]]
     if wrong:
         lines = [f"  {name}: found {found[name]}, expected {expected[name]}" for name in wrong]

@@ -1,7 +1,6 @@
 """Start the declared system as processes of this machine, without `launch`; end them all after."""
 
 import ctypes
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.ros.dds import apply_dds_profile, dds_environment
 from moxin_vla.ros.lifecycle import REFUSED
+from moxin_vla.ros.parameters import as_yaml
 from moxin_vla.ros.shared_memory import remove_abandoned
 from moxin_vla.system import NodeDeclaration, SystemConfig, declare_system
 
@@ -145,7 +145,7 @@ class Bringup:
     def _spawn(self, node: NodeDeclaration) -> None:
         command = [sys.executable, "-m", f"moxin_vla.nodes.{node.name}", "--ros-args"]
         for key, value in node.parameters.items():
-            command += ["-p", f"{key}:={_as_yaml(value)}"]
+            command += ["-p", f"{key}:={as_yaml(value)}"]
         environment = dds_environment(self.config.domain_id) | {"PYTHONUNBUFFERED": "1"}
         with (self._logs / f"{node.name}.log").open("ab") as log:
             self._processes[node.name] = subprocess.Popen(
@@ -231,10 +231,6 @@ class Bringup:
                     print(f"Waiting for {name}, which is not done yet ...", flush=True)
         process.kill()
         process.wait()
-
-
-def _as_yaml(value: Any) -> str:
-    return json.dumps(value) if not isinstance(value, str) else json.dumps(str(value))
 
 
 def _die_with_parent() -> None:

@@ -1,8 +1,10 @@
 """Parameters: a frozen dataclass becomes declared ROS parameters with description and range."""
 
+import json
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
+import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
@@ -58,6 +60,14 @@ def declare_parameters(node: Node, kind: type) -> None:
 def read_parameters[P](node: Node, kind: type[P]) -> P:
     """Return the present values as an instance of the dataclass `kind`."""
     return kind(**{f.name: node.get_parameter(f.name).value for f in fields(kind)})  # pyright: ignore[reportArgumentType]
+
+
+def as_yaml(value: Any) -> str:
+    """Return a parameter's value as the command line takes it."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    # not JSON: it has no escape for what is beyond 16 bits
+    return yaml.safe_dump(value, default_style='"', width=float("inf")).strip()
 
 
 def _descriptor(declared: Field) -> ParameterDescriptor:

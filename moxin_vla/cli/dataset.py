@@ -265,6 +265,8 @@ def _shares(text: str) -> dict[str, float]:
         shares = {name.strip(): float(share) for name, share in pairs}
     except ValueError:
         raise RecordingError(f"Parts are written like train=0.9,test=0.1. Got: '{text}'") from None
+    if len(shares) < len(pairs):
+        raise RecordingError(f"Every part needs a name of its own. Got: '{text}'")
     if not all(share > 0 for share in shares.values()) or sum(shares.values()) > 1 + 1e-9:
         raise RecordingError(f"Shares are above 0 and at most 1 together. Got: '{text}'")
     return shares

@@ -4,6 +4,7 @@ policy learns, is evaluated, is corrected where it fails, learns again. Run it a
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -85,11 +86,16 @@ class _Loop:
     """Runs our own verbs, each in a process of its own, and remembers which are done."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self._args, self._number = args, 0
+        self._args, self._number, self._first = args, 0, ""
         args.out.mkdir(parents=True, exist_ok=True)
 
     def stage(
-        self, what: str, mark: Path, words: Sequence[Any], rest: Sequence[Any] | None = None
+        self,
+        what: str,
+        mark: Path,
+        words: Sequence[Any],
+        rest: Sequence[Any] | None = None,
+        of: str = "",
     ) -> None:
         """Run a verb unless it was run before with the same words.
 
@@ -98,9 +104,10 @@ class _Loop:
             mark: File that remembers that it was done.
             words: The whole of it.
             rest: What is left of it, if some was done before it was interrupted.
+            of: What it was done with, besides the words.
         """
         self._number += 1
-        said = _said(words)
+        said = _said(words) + of
         if _text(mark) == said:
             print(f"{self._number}. {what}: done before", flush=True)
             return
@@ -138,13 +145,21 @@ class _Loop:
     ) -> None:
         """Train a policy."""
         words = ["train", "--data", *data, *how, "--out", out, *_settings(steps)]
-        self.stage(what, out.with_name(f"{out.name}.done"), words)
+        held = [_episodes(Path(str(root).removesuffix(":1"))) for root in data]
+        of = f" of {held} episodes{self._first}"
+        said, begun = _said(words) + of, out.with_name(f"{out.name}.begun")
+        if _text(begun) not in ("", said):
+            shutil.rmtree(out, ignore_errors=True)  # it learned from other episodes
+        begun.write_text(said, encoding="utf-8")
+        self.stage(what, out.with_name(f"{out.name}.done"), words, of=of)
+        self._first = self._first or f" after {said}"
 
     def check(self, what: str, dataset: Path) -> None:
         """Look for what would spoil training; an error ends the loop."""
         page = dataset.with_name(f"{dataset.name}.html")
         words = ["dataset", "check", dataset, "--html", page]
-        self.stage(f"{what} are checked", dataset.with_name(f"{dataset.name}_checked.done"), words)
+        mark = dataset.with_name(f"{dataset.name}_checked.done")
+        self.stage(f"{what} are checked", mark, words, of=f" of {_episodes(dataset)} episodes")
 
     def evaluate(self, what: str, folder: Path) -> None:
         """Play the same unseen scenes for every policy."""

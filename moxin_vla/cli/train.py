@@ -81,14 +81,16 @@ def _train(args: argparse.Namespace, ranks: Any) -> int:
 
     from moxin_vla.core.embodiment import load_embodiment
     from moxin_vla.evaluation.curves import write_curves
-    from moxin_vla.policy.moxin.opening import open_checkpoint
     from moxin_vla.policy.moxin.training.recorded import Mixture, load_recorded
     from moxin_vla.policy.moxin.training.tuning import Tuner, train
 
     base, sizes, config = _recipe(args)
     file = args.embodiment or resource_path("config/embodiments/so101_sim.yaml")
     robot = load_embodiment(file)
-    horizon = sizes["chunk"] if sizes else open_checkpoint(base).config.chunk
+    if sizes:
+        horizon = sizes["chunk"]
+    else:
+        horizon, robot = _fitting(base, robot)
     roots, weights = _data(args.data)
     drivers = _drivers(args.drivers)
     console = Console(quiet=not ranks.first)
@@ -118,6 +120,28 @@ def _train(args: argparse.Namespace, ranks: Any) -> int:
         checkpoint = train(tuner, on_step, on_checkpoint)
     console.print(f"checkpoint: {checkpoint}   loss curves: {args.out}/curves.html")
     return 0
+
+
+def _fitting(base: str, robot: Any) -> tuple[int, Any]:
+    """Return a checkpoint's horizon, and the robot with the cameras that it looks at, in order.
+
+    Raises:
+        EmbodimentError: It was made for another robot.
+    """
+    from moxin_vla.core.protocols import PolicySpec
+    from moxin_vla.policy.loading import refuse_end_effector
+    from moxin_vla.policy.moxin.opening import open_checkpoint
+    from moxin_vla.policy.moxin.training.trainable import training_source
+
+    config = open_checkpoint(training_source(base)).config
+    refuse_end_effector(config, robot)
+    robot.check_policy(
+        PolicySpec(
+            config.name, config.joints, config.cameras, config.chunk, config.control_rate_hz
+        )
+    )
+    cameras = tuple(robot.camera(name) for name in config.cameras)
+    return config.chunk, dataclasses.replace(robot, cameras=cameras)
 
 
 def _begin(folder: Path, robot: Any, sizes: dict[str, Any], data: list[Any], seed: int) -> str:
@@ -173,7 +197,10 @@ def _sizes(name: str) -> dict[str, Any]:
     import yaml
 
     file = Path(name) if Path(name).is_file() else resource_path(name)
-    return dict(yaml.safe_load(file.read_text(encoding="utf-8"))["model"])
+    sizes = dict(yaml.safe_load(file.read_text(encoding="utf-8"))["model"])
+    if "chunk" not in sizes:
+        raise MoxinVlaError(f"The `model` of '{file}' lacks: chunk")
+    return sizes
 
 
 def _data(named: list[str]) -> tuple[list[Path], list[float] | None]:
@@ -236,11 +263,15 @@ class _Judge:
     def __init__(self, args: argparse.Namespace, embodiment: Path, console: Any) -> None:
         self._args, self._embodiment, self._console = args, embodiment, console
         self._file = args.out / "evaluations.jsonl"
-        self._rows = {row["step"]: row["success"] for row in read_rows(self._file)}
+        rows = read_rows(self._file)
+        self._rates = {row["step"]: row["success"] / row["episodes"] for row in rows}
+        best, old = (args.out / name for name in ("best", "best.old"))
+        if old.is_dir() and not best.exists():
+            old.rename(best)  # it was killed while it put a better one in its place
 
     def __call__(self, checkpoint: Path, step: int) -> None:
         """Play the episodes, note the successes, keep the checkpoint if it is the best; once."""
-        if step in self._rows:
+        if step in self._rates:
             return
 
         from moxin_vla.evaluation.config import EvaluationConfig
@@ -257,9 +288,10 @@ class _Judge:
         )
         results = run_episodes(config, plan_episodes(config), lambda result: None)
         success = sum(result.status.success for result in results)
-        if success > max(self._rows.values(), default=-1):
+        rate = success / len(results)
+        if rate > max(self._rates.values(), default=-1.0):
             self._keep(checkpoint)
-        self._rows[step] = success
+        self._rates[step] = rate
         append_row(self._file, {"step": step, "success": success, "episodes": len(results)})
         self._console.print(f"step {step}: {success} of {len(results)} {self._args.evaluate}")
 

@@ -143,6 +143,8 @@ def _histograms(dataset: StoredDataset, expected: Expected) -> str:
     labels, reference = dataset.labels(keys.ACTION), expected.reference
     if reference is not None and reference.comparable and len(reference.names) == len(labels):
         values = [expressed_actions(e, reference) for e in dataset.episodes if e.rows]
+        if not sum(map(len, values)):
+            return ""
         bounds = (reference.action.low, reference.action.high)
         return histograms(labels, np.concatenate(values), bounds)
     values = [v for e in dataset.episodes if (v := e.vector(keys.ACTION)) is not None]

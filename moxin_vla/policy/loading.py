@@ -34,7 +34,7 @@ def load_policy(
         EmbodimentError: It was made for another robot.
         DependencyError: torch is missing.
     """
-    source = _own(source)
+    source = own_checkpoint(source)
     if source.startswith(_SCRIPTED):
         policy: Policy = ScriptedPolicy(source.removeprefix(_SCRIPTED), embodiment)
     elif is_lerobot(source):
@@ -56,7 +56,7 @@ def read_spec(source: str, embodiment: Embodiment) -> PolicySpec:
 
     Raises what `load_policy` raises for the same source, but for the self-test.
     """
-    source = _own(source)
+    source = own_checkpoint(source)
     if (
         source.startswith(_SCRIPTED)
         or is_lerobot(source)
@@ -75,7 +75,7 @@ def read_spec(source: str, embodiment: Embodiment) -> PolicySpec:
     return spec
 
 
-def _own(source: str) -> str:
+def own_checkpoint(source: str) -> str:
     """Return our own checkpoint if it lies in a folder that LeRobot saved."""
     inside = Path(source) / OURS
     return str(inside) if is_lerobot(source) and inside.is_dir() else source

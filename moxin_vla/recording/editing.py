@@ -3,9 +3,10 @@
 A result is written beside its place and put there at once; sources are only read.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def take_episodes(dataset: StoredDataset, parts: Mapping[Path, Sequence[int]]) -
         DependencyError: lerobot is not installed.
     """
     for target, episodes in parts.items():
-        _refuse_existing(target)
+        _refuse_existing(target, [dataset])
         if not episodes:
             raise RecordingError(f"No episode would go into '{target}'.")
     known = {e.index for e in dataset.episodes}
@@ -37,11 +38,16 @@ def take_episodes(dataset: StoredDataset, parts: Mapping[Path, Sequence[int]]) -
             f"There is no episode {listed(unknown)}; the dataset has 0 to {max(known)}."
         )
     tools, source = _lerobot(), _opened(dataset.root)
-    for target, episodes in parts.items():
-        beside, kept = _beside(target), sorted(episodes)
-        tools.split_dataset(source, {beside.name: kept}, beside.parent)
-        mark = dataset.metadata | {"taken_from": {"dataset": dataset.root.name, "episodes": kept}}
-        _complete(beside, target, mark, [(dataset.root, index) for index in kept])
+    places = {target: _beside(target) for target in parts}
+    with _all_or_nothing(list(places.values()), dataset.root):
+        for target, episodes in parts.items():
+            beside, kept = places[target], sorted(episodes)
+            tools.split_dataset(source, {beside.name: kept}, beside.parent)
+            taken = {"dataset": dataset.root.name, "episodes": kept}
+            notes = [(dataset.root, index) for index in kept]
+            _complete(beside, dataset.metadata | {"taken_from": taken}, notes)
+    for target, beside in places.items():
+        beside.rename(target)
 
 
 def merge(datasets: Sequence[StoredDataset], target: Path) -> None:
@@ -51,20 +57,42 @@ def merge(datasets: Sequence[StoredDataset], target: Path) -> None:
         RecordingError: They differ in robot, rate or columns; the folder exists.
         DependencyError: lerobot is not installed.
     """
-    _refuse_existing(target)
+    _refuse_existing(target, datasets)
     first = datasets[0]
     for other in datasets[1:]:
         _refuse_differences(first, other)
-    tools, beside = _lerobot(), _beside(target)
-    tools.merge_datasets([_opened(d.root) for d in datasets], target.name, beside)
+    tools, opened, beside = _lerobot(), [_opened(d.root) for d in datasets], _beside(target)
     mark = first.metadata | {
         "merged_from": [{"dataset": d.root.name, "episodes": len(d.episodes)} for d in datasets]
     }
     notes = [(d.root, e.index) for d in datasets for e in d.episodes]
-    _complete(beside, target, mark, notes)
+    with _all_or_nothing([beside], *(d.root for d in datasets)):
+        tools.merge_datasets(opened, target.name, beside)
+        _complete(beside, mark, notes)
+    beside.rename(target)
 
 
-def _refuse_existing(target: Path) -> None:
+@contextlib.contextmanager
+def _all_or_nothing(besides: Sequence[Path], *sources: Path) -> Iterator[None]:
+    """Leave nothing of what was written aside if lerobot can't write all of it."""
+    try:
+        yield
+    except BaseException as error:
+        for beside in besides:
+            shutil.rmtree(beside, ignore_errors=True)
+        if not isinstance(error, Exception) or isinstance(error, RecordingError):
+            raise
+        raise RecordingError(
+            f"lerobot can't take episodes from {listed(sources)} "
+            f"({type(error).__name__}: {error}). "
+            f"What is wrong: moxin-vla dataset check {sources[0]}"
+        ) from error
+
+
+def _refuse_existing(target: Path, sources: Sequence[StoredDataset]) -> None:
+    for source in sources:
+        if target.resolve().is_relative_to(source.root.resolve()) and not target.exists():
+            raise RecordingError(f"'{target}' lies in its own source. Name a folder outside.")
     if target.exists():
         raise RecordingError(f"'{target}' exists already. Name a new folder.")
 
@@ -120,10 +148,8 @@ def _beside(target: Path) -> Path:
     return beside
 
 
-def _complete(
-    beside: Path, target: Path, mark: Mapping[str, Any], notes: Sequence[tuple[Path, int]]
-) -> None:
-    """Add what lerobot does not know of, and put the dataset in its place."""
+def _complete(beside: Path, mark: Mapping[str, Any], notes: Sequence[tuple[Path, int]]) -> None:
+    """Add what lerobot does not know of."""
     for number, (root, index) in enumerate(notes):
         note = root / _NOTES / f"{index:06d}.json"
         if note.is_file():
@@ -131,4 +157,3 @@ def _complete(
             shutil.copyfile(note, beside / _NOTES / f"{number:06d}.json")
     text = json.dumps(dict(mark), indent=2) + "\n"
     (beside / FINISHED_MARK).write_text(text, encoding="utf-8")
-    beside.rename(target)

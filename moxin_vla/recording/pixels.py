@@ -72,7 +72,13 @@ def _from_parquet(
         if cell is None or not (cell.get("bytes") or cell.get("path")):
             raise RecordingError(f"'{key}' has no image at row {row} of episode {episode.index}")
         source = io.BytesIO(cell["bytes"]) if cell.get("bytes") else dataset.root / cell["path"]
-        yield np.asarray(Image.open(source).convert("RGB"))
+        try:
+            yield np.asarray(Image.open(source).convert("RGB"))
+        except OSError as error:
+            raise RecordingError(
+                f"the image of '{key}' at row {row} of episode {episode.index} can't be decoded: "
+                f"{error}"
+            ) from None
 
 
 def _from_video(

@@ -86,13 +86,19 @@ class StoredDataset:
     def metadata(self) -> dict[str, Any]:
         """What our recorder wrote about itself; empty for other people's datasets."""
         mark = self.root / FINISHED_MARK
-        return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
+        try:
+            content = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def names(self, key: str) -> tuple[str, ...]:
         """Return the names of a column's dims, as declared; empty if it declares none."""
         names = self.features.get(key, {}).get("names") or ()
         if isinstance(names, Mapping):  # the older form: {"motors": [...]}
-            names = next(iter(names.values()), ())
+            inner = next(iter(names.values()), ())
+            # or a place for every name: {"delta_x": 0, ...}
+            names = sorted(names, key=names.__getitem__) if isinstance(inner, int) else inner
         return tuple(str(name) for name in names)
 
     def labels(self, key: str) -> tuple[str, ...]:

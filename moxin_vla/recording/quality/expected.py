@@ -71,6 +71,8 @@ def expressed_actions(
         return np.empty((0, len(reference.names)))
     if proprio is None or not reference.relative_dims.any():
         return actions
+    if not actions.shape[1] == proprio.shape[1] == len(reference.names):
+        return np.empty((0, len(reference.names)))  # of another robot
     starts = np.unique(np.linspace(0, episode.rows - 1, min(most, episode.rows)).astype(int))
     steps = starts[:, None] + np.arange(reference.horizon)  # (starts, H)
     inside = steps < episode.rows

@@ -14,6 +14,7 @@ from moxin_vla.recording.stored import StoredDataset, StoredEpisode
 _ALLOWED = 1.05  # of the velocity limit: float32 and stamps round
 _FAR = 0.3  # of a joint's range in one step
 _OUTLIER = 8.0  # times the 95 % quantile of all steps
+_STATES = 3  # different values in all, at most: a switch, such as a gripper that is open or closed
 _ADVICE = {
     keys.ACTION: "Rows are missing there, or the command was not limited. Drop the episode.",
     keys.PROPRIO: "A reading was wrong, or an encoder wrapped around. Drop the episode.",
@@ -29,6 +30,7 @@ def find(dataset: StoredDataset, expected: Expected) -> Iterator[Finding]:
             continue
         usual = np.nanquantile(np.concatenate(moving), 0.95, axis=0)
         allowed = np.maximum(_OUTLIER * usual, _FAR * robust_range(dataset, key))  # (D,)
+        allowed[_switches(dataset, key)] = np.inf
         why = "far more than any usual step"
         robot = expected.embodiment
         if robot is not None and allowed.shape == (robot.dof,):
@@ -38,6 +40,12 @@ def find(dataset: StoredDataset, expected: Expected) -> Iterator[Finding]:
             why = f"more than the joint's speed allows in 1/{dataset.fps:g} s"
         for episode in dataset.episodes:
             yield from _episode(dataset, episode, key, steps[episode.index], allowed, why)
+
+
+def _switches(dataset: StoredDataset, key: str) -> NDArray[np.bool_]:
+    """Return which dims of a column only take a few values, shape (D,)."""
+    values = np.concatenate([v for e in dataset.episodes if (v := e.vector(key)) is not None])
+    return np.array([len(np.unique(dim[np.isfinite(dim)])) <= _STATES for dim in values.T])
 
 
 def _steps(episode: StoredEpisode, key: str) -> NDArray[np.float64]:

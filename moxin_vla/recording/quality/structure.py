@@ -113,22 +113,21 @@ def _video(
 ) -> Iterator[Finding]:
     name = file.relative_to(dataset.root).as_posix()
     span = f"episodes {episodes[0].index}-{episodes[-1].index}"
+    what, advice = "", "Restore it."
     if not file.is_file():
-        yield Finding(Severity.ERROR, f"{name} is missing", "Restore it.", None, key, span)
-        return
-    try:
-        frames = count_pictures(file)
-    except RecordingError as error:
-        yield Finding(Severity.ERROR, str(error), "Restore it.", None, key, span)
-        return
-    rows = sum(episode.length or 0 for episode in episodes)
-    if frames != rows:
-        yield Finding(
-            Severity.ERROR,
-            f"{name} holds {frames} frames for {rows} rows: from the lost frame on, every row "
-            "shows the wrong image",
-            "Drop these episodes; record with an encoder that keeps up.",
-            None,
-            key,
-            span,
-        )
+        what = f"{name} is missing"
+    else:
+        try:
+            frames, rows = count_pictures(file), sum(episode.length or 0 for episode in episodes)
+        except RecordingError as error:
+            what = str(error)
+        else:
+            if frames != rows:
+                what = (
+                    f"{name} holds {frames} frames for {rows} rows: from the lost frame on, every "
+                    "row shows the wrong image"
+                )
+                advice = "Drop these episodes; record with an encoder that keeps up."
+    if what:  # of each episode: a filter drops all of them
+        for episode in episodes:
+            yield Finding(Severity.ERROR, what, advice, episode.index, key, span)

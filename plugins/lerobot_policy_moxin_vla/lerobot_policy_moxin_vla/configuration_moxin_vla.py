@@ -86,6 +86,8 @@ class MoxinVlaConfig(PreTrainedConfig):
 
 def _chunk(checkpoint: Path, otherwise: int) -> int:
     """Return the horizon that a checkpoint was made for; what is wrong with it comes later."""
+    inside = checkpoint / "moxin_vla"  # in a folder that LeRobot saved
+    checkpoint = inside if inside.is_dir() else checkpoint
     if not (checkpoint / "config.json").is_file():
         return otherwise
     content = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))

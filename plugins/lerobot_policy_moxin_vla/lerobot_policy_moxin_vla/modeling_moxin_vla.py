@@ -25,7 +25,7 @@ from moxin_vla.core.resources import resource_path
 from moxin_vla.policy.lerobot import OURS
 from moxin_vla.policy.moxin.model import MoxinVLA
 from moxin_vla.policy.moxin.training.fresh import write_fresh
-from moxin_vla.policy.moxin.training.trainable import Trainable
+from moxin_vla.policy.moxin.training.trainable import CHANCES, Trainable
 from moxin_vla.recording.quality.check import own_expectation
 from moxin_vla.recording.quality.expected import Bounds, Reference, expressed_actions
 from moxin_vla.recording.stored import StoredDataset
@@ -63,7 +63,7 @@ class MoxinVlaPolicy(PreTrainedPolicy):
         with tempfile.TemporaryDirectory() as fresh:
             if not source:
                 _begin(Path(fresh), config, dataset_meta)
-            self._trainable = Trainable(str(source or fresh))
+            self._trainable = Trainable(str(source or fresh), crops=config.image_augmentation)
         self.model = self._trainable.model
         _check(self._trainable, config)
         self._queue: deque[Tensor] = deque()
@@ -126,12 +126,14 @@ class MoxinVlaPolicy(PreTrainedPolicy):
             batch: LeRobot's: images (B, 3, h, w) in [0, 1], proprio (B, D), `action` (B, H, D),
                 `action_is_pad` (B, H), `task`.
         """
+        augment = self.config.image_augmentation and self.training
+        chance = torch.rand(len(batch[ACTION]), CHANCES) if augment else None
         errors = self._trainable.errors(
             self._images(batch),
             _array(batch[PROPRIO]),
             _array(batch[ACTION]),
             batch["task"],
-            self.config.image_augmentation and self.training,
+            chance,
         )  # (B, H)
         inside = torch.ones_like(errors)
         if "action_is_pad" in batch:

@@ -6,9 +6,12 @@ result is that of one process up to the order of a sum. Without torchrun there i
 
 import os
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
+
+_PATIENCE = timedelta(hours=12)  # others wait while the first one decodes images or evaluates
 
 
 class Ranks:
@@ -26,7 +29,8 @@ class Ranks:
             if device.startswith("cuda"):
                 self.device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
                 torch.cuda.set_device(self.device)
-            distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+            backend = "nccl" if device.startswith("cuda") else "gloo"
+            distributed.init_process_group(backend, timeout=_PATIENCE)
 
     @property
     def first(self) -> bool:

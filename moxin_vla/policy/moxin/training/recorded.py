@@ -71,6 +71,11 @@ def load_recorded(
     table = _table(root)
     proprio, action = _column(table, keys.PROPRIO), _column(table, keys.ACTION)
     episodes = np.array(table["episode_index"].to_pylist())
+    if table["index"].to_pylist() != list(range(len(episodes))) or (np.diff(episodes) < 0).any():
+        raise RecordingError(
+            f"The rows of '{root}' are not numbered 0, 1, 2, ... over its episodes: a save has "
+            f"failed. What is wrong with it: moxin-vla dataset check {root}"
+        )
     driver = _column(table, keys.DRIVER).reshape(-1) if drivers else None
     chunks, inside = _chunks(action, episodes, horizon)
     counts = np.ones(inside.shape, np.float32)
@@ -114,6 +119,9 @@ def _check(root: Path, info: dict[str, Any], embodiment: Embodiment, drivers: bo
         wrong.append(f"cameras: missing {listed(missing)}")
     if drivers and keys.DRIVER not in features:
         wrong.append(f"{keys.DRIVER}: absent, so nobody knows who drove")
+    sizes = {(c.height, c.width) for c in embodiment.cameras}
+    if len(sizes) > 1:
+        wrong.append(f"cameras: the robot's are of several sizes, expected one: {sorted(sizes)}")
     if info["total_frames"] < _FEWEST:
         wrong.append(f"rows: found {info['total_frames']}, expected at least {_FEWEST}")
     if wrong:
@@ -130,11 +138,17 @@ def _table(root: Path) -> Any:
     files = sorted((root / "data").rglob("*.parquet"))
     wanted = [keys.PROPRIO, keys.ACTION, "episode_index", "task_index", "index"]
     tables = []
-    for file in files:
-        names = parquet.read_schema(file).names
-        here = [name for name in (*wanted, keys.DRIVER) if name in names]
-        tables.append(parquet.read_table(file, columns=here))
-    return pa.concat_tables(tables).sort_by("index")
+    try:
+        for file in files:
+            names = parquet.read_schema(file).names
+            here = [name for name in (*wanted, keys.DRIVER) if name in names]
+            tables.append(parquet.read_table(file, columns=here))
+        return pa.concat_tables(tables).sort_by("index")
+    except (pa.ArrowException, OSError) as error:
+        raise RecordingError(
+            f"The rows of '{root}' can't be read: {error}. "
+            f"What is wrong with it: moxin-vla dataset check {root}"
+        ) from None
 
 
 def _column(table: Any, key: str) -> NDArray[Any]:
@@ -162,7 +176,11 @@ def _chunks(
 def _images(root: Path, embodiment: Embodiment, rows: int, cache: Path) -> NDArray[np.uint8]:
     """Return all images; what was decoded before is mapped."""
     info = (root / "meta" / "info.json").read_bytes()
-    said = f"{root.resolve()} {rows} ".encode() + info  # after a crash info.json may count less
+    views = [(c.name, c.height, c.width) for c in embodiment.cameras]
+    files = sorted(f for folder in ("data", "videos") for f in (root / folder).rglob("*.*"))
+    stats = [(str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    # after a crash info.json may count less; another dataset may have the same info.json
+    said = f"{root.resolve()} {rows} {views} {stats} ".encode() + info
     digest = hashlib.sha256(said).hexdigest()[:16]
     file = cache / f"{root.name}_{digest}.npy"
     if not file.is_file():
@@ -225,6 +243,8 @@ class Mixture:
         self._datasets = list(datasets)
         sizes = np.array([len(d.usable) for d in datasets], np.float64)
         shares = sizes if weights is None else np.array(weights, np.float64)
+        if not shares.sum() > 0:
+            raise RecordingError("No dataset has a weight above 0.")
         self._shares = shares / shares.sum()
         self._rng = np.random.default_rng(seed)
 

@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from moxin_vla.policy.moxin.training.arithmetic import bf16_pays
 from moxin_vla.policy.moxin.training.objective import as_tensor
 from moxin_vla.policy.moxin.training.ranks import Ranks
 from moxin_vla.policy.moxin.training.recorded import Mixture, Samples
-from moxin_vla.policy.moxin.training.trainable import Trainable
+from moxin_vla.policy.moxin.training.trainable import CHANCES, Trainable
 
 _SAID = "training.json"  # in a checkpoint: how it was made
 _HEADS = ("action_head", "proprio_projector", "noisy_action_projector", "action_prefix_projector")
@@ -71,6 +71,13 @@ class TuneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.type in (int, float):
+                number = _number(field.name, getattr(self, field.name), field.type)
+                object.__setattr__(self, field.name, number)  # YAML takes 1e-4 for text
+        for name in ("steps", "batch_size", "accumulate", "save_every"):
+            if getattr(self, name) < 1:
+                raise MoxinVlaError(f"{name}: {getattr(self, name)}. Expected: at least 1")
         if self.learn not in ("all", "head", "lora"):
             raise MoxinVlaError(f"learn: '{self.learn}'. Choose from: all, head, lora")
         if self.bf16 not in (True, False, "auto"):
@@ -79,6 +86,16 @@ class TuneConfig:
             raise MoxinVlaError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}."
             )
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    try:
+        number = kind(value)
+        if isinstance(value, bool) or number != float(value):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise MoxinVlaError(f"{name}: '{value}' is no {kind.__name__}.") from None
+    return number
 
 
 class Tuner:
@@ -112,7 +129,7 @@ class Tuner:
                 f"batch_size {config.batch_size} can't be shared by {self.ranks.count} processes "
                 f"in {config.accumulate} parts each."
             )
-        self._trainable = Trainable(base, device)
+        self._trainable = Trainable(base, device, config.image_augmentation)
         self.model = self._trainable.model
         if config.fresh_head:
             for module in self.model.action_head.modules():
@@ -186,8 +203,10 @@ class Tuner:
         samples = self._data.draw(config.batch_size)
         every = float(samples.counts.sum())
         summed = torch.zeros(1, device=self._device)
+        # of the whole batch, so that parts and processes see what one would see
+        chance = torch.rand(config.batch_size, CHANCES) if config.image_augmentation else None
         for part in self.ranks.share(config.batch_size, config.accumulate):
-            loss = self._loss(samples, part, every)
+            loss = self._loss(samples, part, every, chance)
             loss.backward()
             summed += loss.detach()
         self.ranks.add([summed, *(p.grad for p in self._learning if p.grad is not None)])
@@ -211,7 +230,7 @@ class Tuner:
                 torch._foreach_lerp_(self._average, self._learning, 1.0 / window)
         return total
 
-    def _loss(self, samples: Samples, part: slice, every: float) -> Tensor:
+    def _loss(self, samples: Samples, part: slice, every: float, chance: Tensor | None) -> Tensor:
         """Return this part's share of the mean error of all steps that are learned from."""
         kind = "cuda" if self._device.startswith("cuda") else "cpu"
         with torch.autocast(kind, torch.bfloat16, enabled=self._bf16):
@@ -220,7 +239,7 @@ class Tuner:
                 samples.proprio[part],
                 samples.chunks[part],
                 samples.texts[part],
-                self.config.image_augmentation,
+                None if chance is None else chance[part],
             )  # (B, H)
         return (errors * as_tensor(samples.counts[part]).to(errors.device)).sum() / every
 
@@ -246,6 +265,7 @@ class Tuner:
             return self.folder / "checkpoint"
         state = {
             "names": self._names,
+            "base": self._trainable.fingerprint,
             "weights": [p.detach() for p in self._learning],
             "average": self._average,
             "optimiser": self._optimiser.state_dict(),
@@ -267,10 +287,13 @@ class Tuner:
         state = torch.load(path, weights_only=True, map_location=self._device)
         if state["names"] != self._names:
             raise MoxinVlaError(f"'{path}' is of a run that trains other weights.")
+        base = self._trainable.fingerprint
+        if self.config.learn != "all" and state.get("base", base) != base:
+            raise MoxinVlaError(f"'{path}' is of a run that began with another base.")
         with torch.no_grad():
             torch._foreach_copy_(self._learning, state["weights"])
             if self._average:
-                torch._foreach_copy_(self._average, state["average"])
+                torch._foreach_copy_(self._average, state["average"] or state["weights"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.step_number = state["step"]
         self._data.state = json.loads(state["draws"])

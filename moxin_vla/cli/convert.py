@@ -70,7 +70,8 @@ def _bag(args: argparse.Namespace, source: Path) -> int:
 
     if not source.exists():
         raise RecordingError(f"There is no bag at '{source}'.")
-    robot, codec = load_embodiment(args.embodiment), choose_codec(args.codec)
+    robot = load_embodiment(args.embodiment)
+    codec = choose_codec(args.codec, [(c.width, c.height) for c in robot.cameras])
     with Bag(source, robot, args.command_topic) as bag:
         announced = len(bag.announced())
         print(

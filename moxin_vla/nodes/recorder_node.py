@@ -88,7 +88,7 @@ class RecorderNode(ManagedNode):
         if not values.root:
             raise ParameterError("root: name the folder of the dataset.")
         self._embodiment = robot = load_embodiment(values.embodiment)
-        codec = choose_codec(values.codec)
+        codec = choose_codec(values.codec, [(c.width, c.height) for c in robot.cameras])
         store = DatasetStore(
             root=Path(values.root),
             features=recording_features(robot, codec.kind),

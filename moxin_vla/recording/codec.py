@@ -1,6 +1,7 @@
 """Which encoder stores the images: a hardware one if it works, else h264 at its fastest."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,7 @@ from moxin_vla.core.errors import RecordingError, listed
 AUTO, PNG = "auto", "png"
 _HARDWARE = ("h264_nvenc", "h264_vaapi", "h264_qsv", "h264_videotoolbox")
 _SOFTWARE = "h264"
-_TRIED_PIXELS = 256  # side of the picture that a candidate has to encode
+_TRIED = ((256, 256),)  # width and height of the picture that a candidate has to encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,13 @@ class Codec:
         return max(1, (os.cpu_count() or 1) // (2 * max(1, cameras)))
 
 
-def choose_codec(wanted: str = AUTO) -> Codec:
+def choose_codec(wanted: str = AUTO, sizes: Collection[tuple[int, int]] = _TRIED) -> Codec:
     """Return the codec to use.
 
     Args:
         wanted: An encoder's name, `png`, or `auto`: the first hardware encoder that encodes a
             picture here, else software.
+        sizes: Width and height of the images: hardware encoders refuse small ones.
 
     Raises:
         RecordingError: The encoder asked for does not work here.
@@ -63,14 +65,14 @@ def choose_codec(wanted: str = AUTO) -> Codec:
     if wanted == PNG:
         return Codec(PNG, "asked for; every pixel stays as it was")
     if wanted != AUTO:
-        if reason := _unknown(wanted) or _trouble(wanted):
+        if reason := _unknown(wanted) or _trouble(wanted, sizes):
             raise RecordingError(
                 f"The encoder '{wanted}' does not work here: {reason}. "
                 f"Choose from: {listed((AUTO, PNG, _SOFTWARE, *_HARDWARE))}"
             )
         return Codec(wanted, "asked for")
     for name in _HARDWARE:
-        if not _trouble(name):
+        if not _trouble(name, sizes):
             return Codec(name, "hardware")
     return Codec(_SOFTWARE, "software, preset ultrafast: no hardware encoder works here")
 
@@ -84,8 +86,8 @@ def _unknown(name: str) -> str:
     return ""
 
 
-def _trouble(name: str) -> str:
-    """Encode a picture; return what went wrong, or an empty string.
+def _trouble(name: str, sizes: Collection[tuple[int, int]]) -> str:
+    """Encode a picture of each size; return what went wrong, or an empty string.
 
     That an encoder is compiled in says nothing about whether its hardware is there.
     """
@@ -93,12 +95,13 @@ def _trouble(name: str) -> str:
     from av.error import FFmpegError
 
     try:
-        context: Any = av.CodecContext.create(name, "w")
-        context.width = context.height = _TRIED_PIXELS
-        context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 30)
-        blank = np.zeros((_TRIED_PIXELS, _TRIED_PIXELS, 3), np.uint8)
-        context.encode(av.VideoFrame.from_ndarray(blank, format="rgb24"))
-        context.encode(None)
+        for width, height in sorted(set(sizes)):
+            context: Any = av.CodecContext.create(name, "w")
+            context.width, context.height = width, height
+            context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 30)
+            blank = np.zeros((height, width, 3), np.uint8)
+            context.encode(av.VideoFrame.from_ndarray(blank, format="rgb24"))
+            context.encode(None)
     except (FFmpegError, ValueError) as error:
         return str(error) or type(error).__name__
     return ""

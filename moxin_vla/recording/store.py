@@ -22,7 +22,7 @@ from moxin_vla.recording.files import flush, put, write_json
 from moxin_vla.recording.staging import PER_CHUNK, StagedEpisode
 from moxin_vla.recording.stored import BOOKKEEPING, StoredDataset
 
-_STAGE, _READY = ".recording", "READY"
+_STAGE, _READY, _JOINED = ".recording", "READY", ".joined"
 _META = ("meta/tasks.parquet", "meta/stats.json", "meta/info.json")  # in the order of renaming
 
 
@@ -180,7 +180,9 @@ class DatasetStore:
         """Finish what is ready, drop what is not; return both in words."""
         done = []
         for folder in sorted(path for path in self._stage.iterdir() if path.is_dir()):
-            if (folder / _READY).is_file():
+            if folder.name.endswith(_JOINED):
+                shutil.rmtree(folder)
+            elif (folder / _READY).is_file():
                 put_in_place(folder, self.root)
                 done.append(f"episode {folder.name.lstrip('0') or 0} was complete and is kept")
             else:
@@ -220,7 +222,9 @@ def put_in_place(folder: Path, root: Path) -> None:
     for source, target in json.loads((folder / _READY).read_text(encoding="utf-8")):
         if (folder / source).exists():
             put(folder / source, root / target)
-    shutil.rmtree(folder)
+    joined = folder.with_name(folder.name + _JOINED)  # no crash can take what is left for a part
+    folder.rename(joined)
+    shutil.rmtree(joined)
 
 
 def _say_where(staged: StagedEpisode) -> None:

@@ -87,7 +87,8 @@ class Intake:
         driver = _DRIVERS.get(message.header.frame_id, Drove.NOBODY)
         age_ms, positions = -1.0, None
         if message.points:
-            _, positions = message_to_command(message, self._joints)
+            _, asked = message_to_command(message, self._joints)
+            positions = asked if np.all(np.isfinite(asked)) else None
             if driver is Drove.POLICY:
                 age_ms = time_to_ns(message.points[0].time_from_start) / 1e6
         self.rows.put_request(time_to_ns(message.header.stamp), driver, positions, age_ms)

@@ -87,7 +87,6 @@ class Recorder:
         self._most, self._least_free = most_waiting_bytes, least_free_bytes
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting, self._count_lock = 0, threading.Lock()
-        self._broken = threading.Event()  # the present episode can't be kept
         self._looked_s = 0.0
         self.recording, self.begun = False, 0
         self._thread = threading.Thread(target=self._work, name="writer")
@@ -98,11 +97,6 @@ class Recorder:
         """Pixels that wait to be written."""
         return self._waiting
 
-    @property
-    def broken(self) -> bool:
-        """True if the present episode has failed in the writing thread."""
-        return self._broken.is_set()
-
     def begin(self) -> None:
         """Begin an episode.
 
@@ -110,7 +104,6 @@ class Recorder:
             RecordingError: The disk is too full.
         """
         self._look_at_disk(now=True)
-        self._broken.clear()
         self.recording = True
         self.begun += 1
         self._put(_Job(begins=True))
@@ -211,8 +204,6 @@ class Recorder:
     def _fail(self, staged: StagedEpisode | None, error: Exception, job: _Job) -> None:
         known = isinstance(error, RecordingError)
         log.log(logging.ERROR, "%s", error, exc_info=None if known else error)
-        if job.begun == self.begun:
-            self._broken.set()
         rows, waits = 0, False
         if staged is not None:
             rows, waits = staged.rows, not self._store.drop(staged)

@@ -22,7 +22,7 @@ from moxin_vla.recording.files import flush, put, write_json
 from moxin_vla.recording.staging import PER_CHUNK, StagedEpisode
 from moxin_vla.recording.stored import BOOKKEEPING, StoredDataset
 
-_STAGE, _READY, _JOINED = ".recording", "READY", ".joined"
+_STAGE, _PART, _READY, _JOINED = ".recording", ".part", "READY", ".joined"
 _META = ("meta/tasks.parquet", "meta/stats.json", "meta/info.json")  # in the order of renaming
 
 
@@ -57,15 +57,15 @@ class DatasetStore:
             raise DependencyError(
                 "Recording needs lerobot. Install it with: pip install 'moxin_vla[data]'"
             ) from error
-        root = root.resolve()
-        self.root, self.codec = root, codec
         try:
+            root = root.resolve()
+            self.root, self.codec = root, codec
             if not (root / "meta" / "info.json").is_file():
                 self._create(features, fps, robot_type, metadata)
             self._stage = root / _STAGE
             self._stage.mkdir(exist_ok=True)
             self._lock = self._locked()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
             raise RecordingError(f"'{root}' can't be recorded into: {error}") from error
         try:
             _check(root, features, fps, robot_type)
@@ -142,26 +142,28 @@ class DatasetStore:
     def _create(
         self, features: Mapping[str, dict], fps: int, robot_type: str, metadata: Mapping[str, Any]
     ) -> None:
-        """Make an empty dataset, complete from the moment it is there."""
+        """Make an empty dataset, complete from the moment it is there. A folder that is there
+        stays: it may be a disk of its own, or where somebody works.
+        """
         from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
-        if self.root.exists() and any(self.root.iterdir()):
+        if self.root.exists() and any(path.name != _PART for path in self.root.iterdir()):
             raise RecordingError(
                 f"'{self.root}' is not empty and not a dataset. Name a new folder, or a "
                 "LeRobotDataset v3 to extend."
             )
-        beside = self.root.with_name(f".{self.root.name}.part")
-        shutil.rmtree(beside, ignore_errors=True)
-        self.root.parent.mkdir(parents=True, exist_ok=True)
+        part = self.root / _PART
+        shutil.rmtree(part, ignore_errors=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         video = any(feature["dtype"] == "video" for feature in features.values())
         LeRobotDatasetMetadata.create(
-            self.root.name, fps, dict(features), robot_type, beside, use_videos=video
+            self.root.name, fps, dict(features), robot_type, part, use_videos=video
         )
-        write_json(beside / FINISHED_MARK, dict(metadata))
-        flush(beside / "meta" / "info.json")
-        if self.root.exists():
-            self.root.rmdir()
-        beside.replace(self.root)
+        write_json(part / FINISHED_MARK, dict(metadata))
+        flush(part / "meta" / "info.json")
+        (part / "meta").replace(self.root / "meta")
+        part.rmdir()
+        flush(self.root)
         flush(self.root.parent)
 
     def _locked(self) -> Any:

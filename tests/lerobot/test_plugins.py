@@ -170,3 +170,12 @@ def test_the_simulator_is_an_environment_of_lerobot(folder, use_async):
             env.close()
     with pytest.raises(ValueError, match="moxin_sim runs at 20 Hz"):
         EnvConfig.get_choice_class("moxin_sim")(fps=30)
+
+
+def test_training_can_begin_with_what_lerobot_saved(saved, meta):
+    policy = made(meta, checkpoint=str(saved)).eval()
+    assert policy.config.chunk_size == 8
+    before, _ = make_pre_post_processors(policy.config, dataset_stats=meta.stats)
+    chunk = policy.predict_action_chunk(before(as_batch(scene(1))))[0].numpy()
+    expected = load_policy(str(saved), ROBOT, test=False).infer(scene(1)).actions
+    assert np.allclose(chunk, expected, atol=1e-5)

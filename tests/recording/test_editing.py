@@ -47,7 +47,9 @@ def origins(dataset):
         (["--instruction", "blue"], [1]),
     ],
 )
-def test_a_filter_keeps_what_fits_and_leaves_the_source_alone(source, tmp_path, words, kept):
+def test_a_filter_keeps_what_fits_can_be_extended_and_leaves_the_source_alone(
+    source, tmp_path, words, kept
+):
     before = content(source)
     out = tmp_path / "out"
     assert main(["dataset", "filter", str(source), str(out), *words]) == 0
@@ -58,6 +60,12 @@ def test_a_filter_keeps_what_fits_and_leaves_the_source_alone(source, tmp_path, 
     assert mark["taken_from"] == {"dataset": "dataset", "episodes": kept}
     notes = sorted(p.name for p in (out / "meta" / "recording").iterdir())
     assert notes == [f"{i:06d}.json" for i in range(len(kept))]
+    with Session(out) as session:  # its files keep the numbers that they had in the source
+        for episode in (5, 6, 7):
+            session.record(episode)
+    dataset = loaded(out)
+    assert origins(dataset) == [*kept, 5, 6, 7]
+    check_alignment(dataset)
     assert content(source) == before
 
 
@@ -102,6 +110,19 @@ def test_merged_datasets_are_one_that_can_be_extended(source, tmp_path):
     check_alignment(dataset)
 
 
+def test_every_part_of_a_split_dataset_can_be_extended(source, tmp_path):
+    words = ["dataset", "split", str(source), str(tmp_path), "--parts", "train=0.6,test=0.4"]
+    assert main(words) == 0
+    for part in (tmp_path / "train", tmp_path / "test"):
+        former = origins(loaded(part))
+        with Session(part) as session:
+            session.record(7)
+            session.record(8)
+        dataset = loaded(part)
+        assert origins(dataset) == [*former, 7, 8]
+        check_alignment(dataset)
+
+
 def test_what_can_not_be_done_is_refused_and_nothing_is_left(source, tmp_path, capsys):
     out, dataset = tmp_path / "out", StoredDataset(source)
     with pytest.raises(RecordingError, match="There is no episode 7; the dataset has 0 to 4"):
@@ -118,3 +139,75 @@ def test_what_can_not_be_done_is_refused_and_nothing_is_left(source, tmp_path, c
     said = capsys.readouterr().err
     assert "written like 0-9,12" in said and "at most 1 together" in said
     assert not out.exists() and sorted(p.name for p in tmp_path.iterdir()) == ["png"]
+
+
+def test_a_result_inside_its_own_source_is_refused(source, capsys):
+    before, inside = content(source), source / "data" / "part"
+    for words in (
+        ["filter", str(source), str(inside), "--episodes", "0"],
+        ["split", str(source), str(inside.parent), "--parts", "part=0.5"],
+        ["merge", str(source), str(source), "--out", str(inside)],
+    ):
+        assert main(["dataset", *words]) == 2
+        refused = f"'{inside}' lies in its own source. Name a folder outside."
+        assert refused in capsys.readouterr().err
+    assert content(source) == before
+
+
+def test_two_parts_of_one_name_are_refused(source, tmp_path, capsys):
+    words = ["dataset", "split", str(source), str(tmp_path), "--parts", "a=0.5,a=0.5"]
+    assert main(words) == 2
+    assert "Every part needs a name of its own. Got: 'a=0.5,a=0.5'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def breaking(monkeypatch):
+    """Let lerobot raise what is in the list, one for each result that it has written."""
+    from lerobot.datasets import dataset_tools
+
+    errors = []
+
+    def breaks(name):
+        real = getattr(dataset_tools, name)
+
+        def call(*args):
+            real(*args)
+            if errors and (error := errors.pop(0)):
+                raise error
+
+        monkeypatch.setattr(dataset_tools, name, call)
+
+    breaks("split_dataset")
+    breaks("merge_datasets")
+    return errors
+
+
+def test_a_split_that_lerobot_fails_at_leaves_nothing_and_says_why(
+    breaking, source, tmp_path, capsys
+):
+    breaking += [None, OSError("no space left")]
+    assert main(["dataset", "split", str(source), str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"lerobot can't take episodes from {source} (OSError: no space left)" in said
+    assert f"What is wrong: moxin-vla dataset check {source}" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merge_that_lerobot_fails_at_leaves_nothing(breaking, source, tmp_path, capsys):
+    breaking.append(ValueError("broken"))
+    out = tmp_path / "out"
+    assert main(["dataset", "merge", str(source), str(source), "--out", str(out)]) == 2
+    assert "(ValueError: broken)" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_split_that_was_interrupted_leaves_nothing_and_can_be_run_again(
+    breaking, source, tmp_path
+):
+    breaking += [None, KeyboardInterrupt()]
+    words = ["dataset", "split", str(source), str(tmp_path)]
+    assert main(words) == 130
+    assert list(tmp_path.iterdir()) == []
+    assert main(words) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test", "train"]

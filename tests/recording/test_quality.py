@@ -17,6 +17,7 @@ from tests.recording.episodes import ROBOT
 from tests.recording.sound import ROWS, changed, picture, pose, record, sound_row
 
 AGAINST = Expected(ROBOT)
+TICK_RAD = 2 * np.pi / 4096  # of an STS3215's encoder
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,19 @@ def found(dataset, expected=AGAINST, worst=Severity.WARNING):
     ]
 
 
+def flickering(k, flicker):
+    """Return the pose at row k as encoders read it that flicker by a tick."""
+    return TICK_RAD * (np.round(pose(k) / TICK_RAD) + (flicker + np.arange(6)) % 2)
+
+
 def test_nothing_is_found_in_a_sound_dataset(sound):
     assert found(sound, worst=Severity.NOTE) == []
     assert found(sound, Expected()) == []
+
+
+def test_encoders_that_flicker_while_the_arm_moves_are_sound(tmp_path):
+    dataset = record(tmp_path / "d", lambda k, row: changed(row, proprio=flickering(k, k)))
+    assert found(dataset, worst=Severity.NOTE) == []
 
 
 def test_without_an_embodiment_the_datasets_own_is_taken(tmp_path):
@@ -86,6 +97,13 @@ def test_without_an_embodiment_the_datasets_own_is_taken(tmp_path):
             lambda k, row: changed(row, proprio=pose(max(k, 15)), command=pose(max(k, 15) + 1)),
             "warning 0 action: waits 0.8 s before it begins to move [rows 0-15",
             id="late start",
+        ),
+        pytest.param(
+            lambda k, row: changed(
+                row, proprio=flickering(max(k, 25), k), command=pose(max(k, 25) + 1)
+            ),
+            "warning 0 action: waits 1.1 s before it begins to move [rows 0-20",
+            id="late start, flickering encoders",
         ),
         pytest.param(
             lambda k, row: changed(row, proprio=pose(0), command=pose(0)),

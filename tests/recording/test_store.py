@@ -290,8 +290,8 @@ def test_writing_that_can_not_keep_up_says_so_and_keeps_what_it_has(root):
         added = 0
         with pytest.raises(RecordingError, match="Writing can't keep up"):
             for k in range(500):
-                session.recorder.add([row(0, k)])
                 added += 1
+                session.recorder.add([row(0, k)])
         session.recorder.finish(-1, "too slow", {})
     assert session.written[0].rows == added
     check_alignment(loaded(root))

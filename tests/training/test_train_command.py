@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ TUNE = {
     "learning_rate": 1.0e-3,
     "warmup_steps": 2,
     "save_every": 4,
+    "image_augmentation": True,  # several processes must see what one sees
 }
 
 
@@ -121,8 +123,29 @@ def test_batches_that_can_not_be_shared_are_refused(words, folder, monkeypatch, 
     from moxin_vla.policy.moxin.training import ranks
 
     monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setattr(ranks.distributed, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(ranks.distributed, "init_process_group", lambda backend, timeout: None)
     monkeypatch.setattr(ranks.distributed, "barrier", lambda: None)
     monkeypatch.setattr(ranks.distributed, "destroy_process_group", lambda: None)
     assert main([*words, "--out", str(folder / "three")]) == 2
     assert "batch_size 4 can't be shared by 3 processes" in capsys.readouterr().err
+
+
+def test_sizes_without_a_horizon_are_refused(folder, dataset, tmp_path, capsys):
+    (tmp_path / "sizes.yaml").write_text(SMALL, encoding="utf-8")
+    recipe = {"sizes": str(tmp_path / "sizes.yaml"), "tune": TUNE}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    words = ["train", str(tmp_path / "recipe.yaml"), "--data", str(dataset)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert f"The `model` of '{tmp_path / 'sizes.yaml'}' lacks: chunk" in capsys.readouterr().err
+
+
+def test_a_best_checkpoint_that_was_being_replaced_is_kept(words, alone, tmp_path):
+    out = shutil.copytree(alone, tmp_path / "killed")
+    shutil.copytree(out / "checkpoint", out / "best.old")
+    judged = [
+        '{"step": 4, "success": 2, "episodes": 2}',
+        '{"step": 8, "success": 1, "episodes": 2}',
+    ]
+    (out / "evaluations.jsonl").write_text("\n".join(judged) + "\n", encoding="utf-8")
+    assert main([*words, "--out", str(out), "--evaluate", "touch", "--episodes", "2"]) == 0
+    assert (out / "best" / "training.json").is_file() and not (out / "best.old").exists()

@@ -10,6 +10,7 @@ import torch
 from moxin_vla.core.errors import MoxinVlaError
 from moxin_vla.policy.loading import load_policy
 from moxin_vla.policy.moxin.checkpoint import load_checkpoint
+from moxin_vla.policy.moxin.presets import write_random_checkpoint
 from moxin_vla.policy.moxin.training.recorded import Mixture, load_recorded
 from moxin_vla.policy.moxin.training.tuning import TuneConfig, Tuner, merged_state, train
 from tests.recording.episodes import ROBOT
@@ -23,9 +24,9 @@ def start(dataset, checkpoint, tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "cache"
     data = load_recorded(dataset, ROBOT, horizon, cache)
 
-    def make(folder, **changes):
+    def make(folder, base=checkpoint, **changes):
         config = dataclasses.replace(SMALL, **changes)
-        return Tuner(str(checkpoint), config, Mixture([data], None, config.seed), folder)
+        return Tuner(str(base), config, Mixture([data], None, config.seed), folder)
 
     return make
 
@@ -37,6 +38,11 @@ def losses(folder):
 
 def quiet(step, loss):
     pass
+
+
+def same_weights(one, other):
+    pairs = zip(one.state_dict().items(), other.state_dict().values(), strict=True)
+    return [name for (name, a), b in pairs if not torch.equal(a, b)] == []
 
 
 @pytest.mark.parametrize(
@@ -54,8 +60,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(start, tmp_path, ho
     train(again, quiet)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     one, two = (load_checkpoint(tmp_path / n / "checkpoint").model for n in ("whole", "killed"))
-    for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
-        assert torch.equal(a, b), name
+    assert same_weights(one, two)
 
 
 def test_a_run_that_was_killed_before_its_first_state_begins_anew(start, tmp_path):
@@ -79,11 +84,30 @@ def test_a_checkpoint_that_is_older_than_the_state_is_written_again(start, tmp_p
     again = start(tmp_path)
     assert again.resume()
     assert json.loads((tmp_path / "checkpoint" / "training.json").read_text())["step"] == 4
-    saved, present = load_checkpoint(tmp_path / "checkpoint").model, again.model
-    for (name, a), b in zip(
-        saved.state_dict().items(), present.state_dict().values(), strict=True
+    assert same_weights(load_checkpoint(tmp_path / "checkpoint").model, again.model)
+
+
+@pytest.mark.parametrize("learn", ["lora", "head"])
+def test_a_run_does_not_go_on_from_another_base_if_part_of_it_is_frozen(start, tmp_path, learn):
+    tuner = start(tmp_path / "run", learn=learn)
+    tuner.step()
+    tuner.save()
+    write_random_checkpoint(tmp_path / "other", ROBOT, seed=2)
+    again = start(tmp_path / "run", tmp_path / "other", learn=learn)
+    with pytest.raises(
+        MoxinVlaError, match=r"state\.pt' is of a run that began with another base"
     ):
-        assert torch.equal(a, b), name
+        again.resume()
+
+
+def test_an_average_that_is_switched_on_later_begins_where_the_run_is(start, tmp_path):
+    tuner = start(tmp_path)
+    tuner.step()
+    tuner.save()
+    again = start(tmp_path, average=5)
+    assert again.resume()
+    again.save()  # the average, not the present weights
+    assert same_weights(load_checkpoint(tmp_path / "checkpoint").model, tuner.model)
 
 
 def test_with_lora_only_adapters_and_the_head_learn(start, checkpoint, tmp_path):
@@ -129,10 +153,13 @@ def test_the_adapter_merges_into_the_base_by_our_own_reader(start, checkpoint, t
     assert not torch.equal(weights[name].read().float(), ours[name])
 
 
-def test_accumulated_parts_are_the_whole_batch(start, tmp_path):
-    whole, parts = start(tmp_path / "a"), start(tmp_path / "b", accumulate=4)
-    for _ in range(3):
-        assert whole.step() == pytest.approx(parts.step(), rel=1e-5)
+@pytest.mark.parametrize("augmented", [False, True])
+def test_accumulated_parts_are_the_whole_batch(start, tmp_path, augmented):
+    def curve(parts):
+        tuner = start(tmp_path / str(parts), accumulate=parts, image_augmentation=augmented)
+        return [tuner.step() for _ in range(3)]
+
+    assert curve(4) == pytest.approx(curve(1), rel=1e-5)
 
 
 def test_it_learns(start, tmp_path):
@@ -167,3 +194,28 @@ def test_settings_that_do_not_fit_are_refused():
         TuneConfig(bf16="yes")
     with pytest.raises(MoxinVlaError, match="not a multiple of accumulate"):
         TuneConfig(batch_size=10, accumulate=3)
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers():
+    config = TuneConfig(learning_rate="1e-3", steps="20")
+    assert (config.learning_rate, config.steps) == (1e-3, 20)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"accumulate": 0}, "accumulate: 0. Expected: at least 1"),
+        ({"save_every": 0}, "save_every: 0. Expected: at least 1"),
+        ({"batch_size": 0}, "batch_size: 0. Expected: at least 1"),
+        ({"steps": -1}, "steps: -1. Expected: at least 1"),
+        ({"steps": "abc"}, "steps: 'abc' is no int."),
+        ({"steps": float("inf")}, "steps: 'inf' is no int."),
+        ({"batch_size": 2.5}, "batch_size: '2.5' is no int."),
+        ({"decay_at": None}, "decay_at: 'None' is no float."),
+        ({"learning_rate": True}, "learning_rate: 'True' is no float."),
+    ],
+)
+def test_numbers_that_can_not_be_meant_are_refused(setting, says):
+    with pytest.raises(MoxinVlaError) as refusal:
+        TuneConfig(**setting)
+    assert str(refusal.value) == says

@@ -100,3 +100,26 @@ def test_a_recording_of_other_scenes_is_a_new_one(commands, tmp_path):
     assert run(tmp_path) == 2
     assert run(tmp_path, "--family", "place") == 2
     assert commands.scenes[-1] == ("demonstrations", 2_000_000, 60)
+
+
+AGAIN = ["record", "dataset", "train", "eval", "train", "eval"]  # the corrections are kept
+
+
+def test_more_demonstrations_are_checked_and_learned_anew(commands, tmp_path):
+    assert run(tmp_path) == 0
+    (tmp_path / "first" / "state.pt").touch()
+    (tmp_path / "second" / "state.pt").touch()
+    assert run(tmp_path, "--demonstrations", "80") == 0
+    assert commands.called == [*STAGES, *AGAIN]
+    assert not list(tmp_path.glob("*/state.pt"))  # nothing goes on from what it learned before
+
+
+def test_training_that_was_interrupted_goes_on(commands, tmp_path):
+    commands.failing.add("train")
+    assert run(tmp_path) == 2
+    state = tmp_path / "first" / "state.pt"
+    state.parent.mkdir()
+    state.touch()
+    commands.failing.clear()
+    assert run(tmp_path) == 0
+    assert state.is_file()

@@ -1,5 +1,8 @@
 """Image bytes become RGB pixels, or are refused with the numbers that do not fit."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -80,6 +83,17 @@ def test_bytes_that_are_no_image_are_refused(data, got):
     message = str(caught.value)
     assert message.startswith(f"A compressed image can't be decoded. Got: {got}")
     assert message.endswith("Expected: JPEG or PNG")
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_an_image_of_a_size_that_nobody_can_hold_is_refused():
+    size = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(9)))
+    with pytest.raises(ObservationError, match=r"can't be decoded. Got: .* starting with b'.x89P"):
+        decode_compressed(data)
 
 
 def test_an_image_of_the_right_size_is_left_alone():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moxin_vla.core.dataset import Drove
 from moxin_vla.core.embodiment import load_embodiment
 from moxin_vla.core.errors import RecordingError
-from moxin_vla.recording.rows import RowAssembler
+from moxin_vla.recording.rows import JOINTS, RowAssembler
 
 ARM = load_embodiment(Path(__file__).parents[3] / "config" / "embodiments" / "so101_sim.yaml")
 ROBOT = dataclasses.replace(
@@ -173,6 +173,46 @@ def test_after_the_clock_was_set_back_the_next_episode_records(robot):
     robot.rows.begin()
     robot.tick(50)
     assert [shown(row) for row in robot.rows.rows()] == [[50, 50]]
+
+
+def test_after_the_clock_was_set_back_a_little_no_row_shows_the_future(robot):
+    robot.tick(500)
+    assert len(robot.rows.rows()) == 1
+    robot.rows.begin(after_ns=100 * MS)
+    for ms in range(150, 701, 50):
+        robot.tick(ms)
+    # of what came again nothing is newer than what came before
+    assert [shown(row)[0] for row in robot.rows.rows()] == [550, 600, 650, 700]
+
+
+def test_a_clock_that_begins_anew_after_the_start_begins_the_episode(robot):
+    robot.tick(50_000)
+    robot.rows.begin(robot.rows.last_tick_ns)
+    robot.tick(0)
+    robot.tick(50)
+    assert [(row.tick_ns, shown(row)[0]) for row in robot.rows.rows()] == [(0, 0), (TICK, 50)]
+
+
+def test_what_the_first_row_waits_for_is_named(robot):
+    robot.image("front", 0)
+    for ms in range(5000, 6000, 50):
+        robot.image("wrist", ms)
+        robot.command(ms)
+    assert robot.rows.rows() == []
+    assert robot.rows.waits_for == ["front", JOINTS] and robot.rows.lacks == [JOINTS]
+    robot.rows.begin()
+    assert robot.rows.waits_for == []
+
+
+def test_images_that_come_while_nobody_commands_are_counted_as_dropped(robot):
+    robot.tick(0)
+    robot.rows.rows()
+    for ms in range(50, 2000, 50):
+        robot.images(ms)
+    robot.tick(2000)
+    assert len(robot.rows.rows()) == 1
+    front = robot.rows.counts["front"]
+    assert (front.received, front.used, front.dropped) == (41, 2, 39)
 
 
 def test_an_episode_begins_after_the_tick_it_was_asked_for_and_may_show_what_came_before():

@@ -75,9 +75,11 @@ class TuneConfig:
             if field.type in (int, float):
                 number = _number(field.name, getattr(self, field.name), field.type)
                 object.__setattr__(self, field.name, number)  # YAML takes 1e-4 for text
-        for name in ("steps", "batch_size", "accumulate", "save_every"):
+        for name in ("steps", "batch_size", "accumulate", "save_every", "rank"):
             if getattr(self, name) < 1:
                 raise MoxinVlaError(f"{name}: {getattr(self, name)}. Expected: at least 1")
+        if self.average < 0:
+            raise MoxinVlaError(f"average: {self.average}. Expected: steps, or 0 for none")
         if self.learn not in ("all", "head", "lora"):
             raise MoxinVlaError(f"learn: '{self.learn}'. Choose from: all, head, lora")
         if self.bf16 not in (True, False, "auto"):
@@ -93,7 +95,7 @@ def _number(name: str, value: Any, kind: type) -> Any:
         number = kind(value)
         if isinstance(value, bool) or number != float(value):
             raise ValueError
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise MoxinVlaError(f"{name}: '{value}' is no {kind.__name__}.") from None
     return number
 

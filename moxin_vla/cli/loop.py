@@ -22,10 +22,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/loop"), help="default %(default)s")
     parser.add_argument("--family", default="pick", help="task family (default %(default)s)")
     parser.add_argument(
-        "--demonstrations", type=int, default=60, help="by the expert (default %(default)s)"
+        "--demonstrations", type=int, default=15, help="by the expert (default %(default)s)"
     )
     parser.add_argument(
-        "--steps", type=int, default=150, help="of the first training (default %(default)s)"
+        "--steps", type=int, default=200, help="of the first training (default %(default)s)"
     )
     parser.add_argument(
         "--corrections",

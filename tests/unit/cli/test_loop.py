@@ -79,7 +79,7 @@ def test_a_stage_that_fails_ends_it_and_is_named(commands, tmp_path, capsys):
     assert commands.called == ["record", "dataset"]
 
 
-@pytest.mark.parametrize("recorded", [0, 17, 60])
+@pytest.mark.parametrize("recorded", [0, 7, 15])
 def test_a_recording_that_was_interrupted_goes_on_with_its_next_scene(
     recorded, commands, tmp_path
 ):
@@ -89,17 +89,17 @@ def test_a_recording_that_was_interrupted_goes_on_with_its_next_scene(
     commands.failing.clear()
     assert run(tmp_path) == 0
     began, *then = [scene for scene in commands.scenes if scene[0] == "demonstrations"]
-    assert began == ("demonstrations", 2_000_000, 60)
-    rest = ("demonstrations", 2_000_000 + recorded, 60 - recorded)
-    assert then == [rest][: 60 - recorded]
+    assert began == ("demonstrations", 2_000_000, 15)
+    rest = ("demonstrations", 2_000_000 + recorded, 15 - recorded)
+    assert then == [rest][: 15 - recorded]
 
 
 def test_a_recording_of_other_scenes_is_a_new_one(commands, tmp_path):
     commands.failing.add("record")
-    commands.interrupted.append(17)
+    commands.interrupted.append(7)
     assert run(tmp_path) == 2
     assert run(tmp_path, "--family", "place") == 2
-    assert commands.scenes[-1] == ("demonstrations", 2_000_000, 60)
+    assert commands.scenes[-1] == ("demonstrations", 2_000_000, 15)
 
 
 AGAIN = ["record", "dataset", "train", "eval", "train", "eval"]  # the corrections are kept

@@ -168,7 +168,7 @@ def _recipe(args: argparse.Namespace) -> tuple[str, dict[str, Any], Any]:
     """Return the checkpoint to begin with, or the sizes of a new model, and the settings."""
     import yaml
 
-    from moxin_vla.policy.moxin.training.tuning import TuneConfig
+    from moxin_vla.policy.moxin.training.tune_config import TuneConfig
 
     try:
         raw = yaml.safe_load(args.recipe.read_text(encoding="utf-8"))

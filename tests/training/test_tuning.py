@@ -12,7 +12,8 @@ from moxin_vla.policy.loading import load_policy
 from moxin_vla.policy.moxin.checkpoint import load_checkpoint
 from moxin_vla.policy.moxin.presets import write_random_checkpoint
 from moxin_vla.policy.moxin.training.recorded import Mixture, load_recorded
-from moxin_vla.policy.moxin.training.tuning import TuneConfig, Tuner, merged_state, train
+from moxin_vla.policy.moxin.training.tune_config import TuneConfig
+from moxin_vla.policy.moxin.training.tuning import Tuner, merged_state, train
 from tests.recording.episodes import ROBOT
 
 SMALL = TuneConfig(steps=6, batch_size=4, save_every=3, warmup_steps=2, learning_rate=1e-3)

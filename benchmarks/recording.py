@@ -137,9 +137,12 @@ class Memory:
     def _watch(self) -> None:
         while not self._over.wait(1.0):
             try:
-                self.samples.append(rss_mb(self._pid))
+                sample = rss_mb(self._pid)
             except OSError:
                 return
+            if np.isnan(sample):  # it has ended
+                return
+            self.samples.append(sample)
 
     def __str__(self) -> str:
         """Say it after a tenth of the time, in the middle, and at the end."""

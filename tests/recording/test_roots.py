@@ -13,7 +13,6 @@ from moxin_vla.recording import store as store_module
 from moxin_vla.recording.editing import take_episodes
 from moxin_vla.recording.stored import StoredDataset
 from tests.recording.episodes import ROBOT, Session, check_alignment, loaded, open_store, row
-from tests.recording.test_store import small_disk  # noqa: F401
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def test_the_working_directory_can_be_recorded_into_more_than_once(root, monkeyp
     assert loaded(root).num_episodes == 2
 
 
-def test_a_disk_can_be_recorded_into_where_it_is_mounted(small_disk):  # noqa: F811
+def test_a_disk_can_be_recorded_into_where_it_is_mounted(small_disk):
     with Session(small_disk, codec="png", least_free_bytes=0) as session:
         session.record(0, rows=3)
     assert loaded(small_disk).num_episodes == 1

@@ -8,7 +8,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
 import time
 
 import numpy as np
@@ -241,18 +240,6 @@ def test_when_the_disk_takes_nothing_more_the_episode_fails_and_the_others_are_s
     dataset = loaded(root)
     assert dataset.num_episodes == 2
     check_alignment(dataset)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 8 MB; only root can make one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no disk can be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("codec", ["h264", "png"])

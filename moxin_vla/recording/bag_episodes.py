@@ -92,9 +92,7 @@ class _EpisodeWriter:
             note = self._interventions.note(row.driver)
             self._staged.add(as_frame(row, self._embodiment, note))
 
-    def end(
-        self, success: int, why: str, streams: Mapping[str, Any], expected: bool = False
-    ) -> None:
+    def end(self, success: int, why: str, streams: Mapping[str, Any], expected: bool) -> None:
         """End the episode, if there is one, and make it part of the dataset; one without rows is
         told of if there should have been some.
         """
@@ -187,10 +185,8 @@ class _Cutter:
         self._pass_on(final=True)
         streams = {name: dataclasses.asdict(count) for name, count in self._rows.counts.items()}
         why = place.broken or place.bounds.why or why
-        if not self._cuts_itself or place.broken:
-            self._writer.end(place.bounds.success, why, streams, expected=True)
-        else:
-            self._writer.end(place.bounds.success, why, streams)
+        expected = bool(place.broken) or not self._cuts_itself
+        self._writer.end(place.bounds.success, why, streams, expected)
         self._begin()
 
     def _begin(self) -> None:

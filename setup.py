@@ -31,6 +31,7 @@ EXTRAS = {
         "grpcio",  # of lerobot's asynchronous inference, which a benchmark compares with
         "protobuf",
         "pytest",
+        "pytest-timeout",
         "hypothesis",
         "ruff",
         "pyright",

@@ -63,7 +63,7 @@ def pictures() -> list[np.ndarray]:
 
 def publish(embodiment: Path, domain: int, over: Event, sent: Queue) -> None:
     """Be the cameras, the driver and control_node until it is over; put how much was sent."""
-    apply_dds_profile(domain)
+    apply_dds_profile(domain, images=True)
     import rclpy
     from sensor_msgs.msg import Image, JointState
     from trajectory_msgs.msg import JointTrajectory

@@ -53,7 +53,7 @@ def write_embodiment(folder: Path) -> Path:
 
 def publish(embodiment: Path, domain: int, seconds: float, over: Event, sent: Queue) -> None:
     """Be the cameras and the driver until it is over; put {number: stamp} at the end."""
-    apply_dds_profile(domain)
+    apply_dds_profile(domain, images=True)
     import rclpy
     from sensor_msgs.msg import Image, JointState
 

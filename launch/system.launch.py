@@ -5,7 +5,7 @@ ros2 launch moxin_vla system.launch.py policy:=CHECKPOINT [simulation:=false] [d
 
 from collections.abc import Sequence
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, LifecycleTransition, Node
 from lifecycle_msgs.msg import Transition
@@ -110,11 +110,4 @@ def _start(context: LaunchContext) -> list[Action]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return every node of the system; managed ones are configured and activated."""
-    profile = str(resource_path("config/dds/fastdds.xml"))
-    return LaunchDescription(
-        [
-            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
-            *ARGUMENTS,
-            OpaqueFunction(function=_start),
-        ]
-    )
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=_start)])

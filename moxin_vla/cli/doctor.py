@@ -179,7 +179,7 @@ def check_dds() -> list[Finding]:
     """Images from one process to another, best effort, with the shipped profile."""
     from moxin_vla.ros.dds import dds_environment
 
-    environment = dds_environment(domain_id=100 + os.getpid() % 100)
+    environment = dds_environment(domain_id=100 + os.getpid() % 100, images=True)
     command = [sys.executable, "-m", "moxin_vla.ros.dds_probe"]
     with subprocess.Popen(
         [*command, "send"], env=environment, stderr=subprocess.PIPE, text=True

@@ -140,7 +140,7 @@ def _record_topics(args: argparse.Namespace) -> int:
     from moxin_vla.ros.ending import noted_signals
     from moxin_vla.ros.parameters import as_yaml
 
-    apply_dds_profile()
+    apply_dds_profile(images=True)
     arguments = ["--ros-args"]
     for name, value in {
         "embodiment": str(Path(args.embodiment).resolve()),

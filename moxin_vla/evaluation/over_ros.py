@@ -74,7 +74,7 @@ def _on_one_system(
         self_test=config.self_test,
         domain_id=private_domain(),
     )
-    with Bringup(system_config) as system:
+    with Bringup(system_config, images=True) as system:
 
         def check() -> None:
             if name := system.ended():

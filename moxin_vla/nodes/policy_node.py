@@ -319,7 +319,7 @@ def _unpack(message: CompressedImage) -> Any:
 
 def main() -> int:
     """Run policy_node."""
-    return run_node(PolicyNode)
+    return run_node(PolicyNode, images=True)
 
 
 if __name__ == "__main__":

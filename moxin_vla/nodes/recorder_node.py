@@ -287,7 +287,7 @@ def _serve(
 
 def main() -> int:
     """Run recorder_node."""
-    return run_patient_node(RecorderNode)
+    return run_patient_node(RecorderNode, images=True)
 
 
 if __name__ == "__main__":

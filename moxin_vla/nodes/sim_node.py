@@ -269,7 +269,7 @@ def _info_topic(image_topic: str) -> str:
 
 def main() -> int:
     """Run sim_node."""
-    return run_node(SimNode)
+    return run_node(SimNode, images=True)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ class Talker:
 
 def main() -> int:
     """Run vlm_node."""
-    return run_node(VlmNode)
+    return run_node(VlmNode, images=True)
 
 
 if __name__ == "__main__":

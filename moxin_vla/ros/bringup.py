@@ -39,6 +39,7 @@ class Bringup:
         config: What to start.
         log_folder: Where each node's output goes; None: a temporary folder, kept after an error.
         passthrough: Show the nodes' output here, too.
+        images: Whether this process, too, hears images.
 
     Raises:
         BringupError: On entering: a node ended, refused its configuration or did not answer in
@@ -46,9 +47,13 @@ class Bringup:
     """
 
     def __init__(
-        self, config: SystemConfig, log_folder: Path | None = None, passthrough: bool = False
+        self,
+        config: SystemConfig,
+        log_folder: Path | None = None,
+        passthrough: bool = False,
+        images: bool = False,
     ) -> None:
-        self.config, self._passthrough = config, passthrough
+        self.config, self._passthrough, self._images = config, passthrough, images
         self._own_logs = log_folder is None
         self._logs = log_folder or Path(tempfile.mkdtemp(prefix="moxin_vla_"))
         self._nodes = {node.name: node for node in declare_system(config)}
@@ -58,7 +63,7 @@ class Bringup:
 
     def __enter__(self) -> "Bringup":
         self._environment = dict(os.environ)
-        apply_dds_profile(self.config.domain_id)
+        apply_dds_profile(self.config.domain_id, images=self._images)
         self._logs.mkdir(parents=True, exist_ok=True)
         self._catch_signals()
         try:

@@ -51,7 +51,7 @@ def receive() -> None:
 
 def main() -> None:
     """Run one end."""
-    apply_dds_profile()
+    apply_dds_profile(images=True)
     rclpy.init()
     try:
         {"send": send, "receive": receive}[sys.argv[1]]()

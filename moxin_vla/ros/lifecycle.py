@@ -164,18 +164,28 @@ def refuse(reason: str) -> None:
     print(f"{REFUSED}{reason}", file=sys.stderr, flush=True)
 
 
-def run_node(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
-    """Spin a node in a process of its own until it is told to end; returns the exit code."""
-    apply_dds_profile()
+def run_node(
+    make: Callable[[], Node], argv: Sequence[str] | None = None, *, images: bool = False
+) -> int:
+    """Spin a node in a process of its own until it is told to end; returns the exit code.
+
+    Args:
+        make: Makes the node.
+        argv: The command line; None: the process's.
+        images: Whether the node publishes or hears images.
+    """
+    apply_dds_profile(images=images)
     rclpy.init(args=argv)
     return _run(make, lambda executor: executor.spin())
 
 
-def run_patient_node(make: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
+def run_patient_node(
+    make: Callable[[], Node], argv: Sequence[str] | None = None, *, images: bool = False
+) -> int:
     """Spin a node as `run_node` does, but end it between two callbacks only, however often it is
     told to, and let it take the time it needs.
     """
-    apply_dds_profile()
+    apply_dds_profile(images=images)
     with noted_signals() as told:
         rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
 

@@ -37,9 +37,7 @@ class LifecycleNode(Node):
 def launch_file(monkeypatch):
     stand_ins = {
         "launch": {"LaunchDescription": list, "LaunchContext": dict, "Action": Recorded},
-        "launch.actions": dict.fromkeys(
-            ("DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable"), Recorded
-        ),
+        "launch.actions": dict.fromkeys(("DeclareLaunchArgument", "OpaqueFunction"), Recorded),
         "launch.substitutions": {"LaunchConfiguration": Recorded},
         "launch_ros": {},
         "launch_ros.actions": {
@@ -84,12 +82,6 @@ def test_without_simulation_there_is_no_simulator_and_no_simulated_time(launch_f
 
 def test_every_argument_is_described(launch_file):
     assert all(a.kwargs["description"] for a in launch_file.ARGUMENTS)
-
-
-def test_the_dds_profile_is_applied(launch_file):
-    actions = launch_file.generate_launch_description()
-    variables = {a.args[0]: a.args[1] for a in actions if len(a.args) == 2}
-    assert Path(variables["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
 
 
 def test_a_recorder_that_still_writes_is_not_killed_as_soon_as_the_others(launch_file):

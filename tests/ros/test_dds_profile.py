@@ -1,74 +1,90 @@
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
-from std_msgs.msg import Empty
 
+from moxin_vla.cli.doctor import check_dds
 from moxin_vla.core.resources import resource_path
 from moxin_vla.ros.dds import dds_environment
 
-SENT, ATTEMPTS = 100, 3
-BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-
-PUBLISHER = f"""
-import time, numpy as np, rclpy
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
-from std_msgs.msg import Empty
-from moxin_vla.ros.conversions import image_message
-rclpy.init()
-node = rclpy.create_node("publisher")
-qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-images, done = node.create_publisher(Image, "image", qos), node.create_publisher(Empty, "done", 1)
-while not (images.get_subscription_count() and done.get_subscription_count()):
-    time.sleep(0.02)
-pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-for index in range({SENT}):
-    images.publish(image_message(index, "camera", pixels))
-    time.sleep(1 / 30)
-done.publish(Empty())
-done.wait_for_all_acked()
-node.destroy_node()
-rclpy.shutdown()
-"""
+ATTEMPTS = 3
+PROFILE, RANGE = "FASTDDS_DEFAULT_PROFILES_FILE", "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
 
-def test_every_vga_image_arrives_between_processes_best_effort(listener, domain_id: int) -> None:
+def test_every_vga_image_arrives_between_processes_best_effort(domain_id: int) -> None:
     """With the default profile a few percent arrive; a busy machine may cost single images."""
-    arrived = []
-    while len(arrived) < ATTEMPTS and SENT not in arrived:
-        arrived.append(_send_and_count(listener, domain_id))
-    assert SENT in arrived, arrived
+    seen = []
+    while len(seen) < ATTEMPTS and not any(said.startswith("100 of 100 ") for said in seen):
+        seen.append(check_dds()[0].seen)
+    assert seen[-1].startswith("100 of 100 "), seen
 
 
-def _send_and_count(listener, domain_id: int) -> int:
-    images = listener.hear(Image, "image", BEST_EFFORT)
-    done = listener.hear(Empty, "done", 1)
-    command = [sys.executable, "-c", PUBLISHER]
-    publisher = subprocess.Popen(command, env=dds_environment(domain_id))
-    try:
-        listener.until(lambda: done, "the publisher is done")
-    finally:
-        publisher.kill()
-        publisher.wait()
-    return len(images)
+@pytest.fixture(scope="module")
+def system(start_system):
+    with start_system("scripted:hold", "realtime", teleop="autopilot") as running:
+        yield running.system
 
 
-def test_the_shipped_profile_is_the_one_in_use(domain_id: int) -> None:
-    assert os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] == str(
-        resource_path("config/dds/fastdds.xml")
-    )
+@pytest.mark.parametrize("node", ["control_node", "teleop_node"])
+def test_what_moves_the_robot_shares_no_memory_with_others(system, node: str) -> None:
+    """What is stopped or killed with a lock in shared memory stalls all that share it."""
+    assert not shared_memory_of(system.pid(node))
+    assert not shared_memory_of(os.getpid())
 
 
-def test_a_profile_of_the_users_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/mine.xml")
-    assert dds_environment()["FASTDDS_DEFAULT_PROFILES_FILE"] == "/mine.xml"
+@pytest.mark.parametrize("node", ["sim_node", "policy_node"])
+def test_what_deals_with_images_shares_memory(system, node: str) -> None:
+    assert shared_memory_of(system.pid(node))
 
 
-def test_a_private_domain_does_not_leave_the_machine() -> None:
-    environment = dds_environment(42)
-    assert environment["ROS_DOMAIN_ID"] == "42"
-    assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+def shared_memory_of(pid: int) -> list[str]:
+    maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+    return [line for line in maps if "/dev/shm/fastdds" in line]
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of a user who has set nothing."""
+    environment = {n: v for n, v in os.environ.items() if n not in (PROFILE, RANGE)}
+    monkeypatch.setattr(os, "environ", environment)
+    return environment
+
+
+LOCAL = {RANGE: "LOCALHOST"}
+FORMERLY_LOCAL = {"ROS_LOCALHOST_ONLY": "1"}
+
+
+@pytest.mark.parametrize(
+    ("user", "domain", "images", "profile", "reach"),
+    [
+        ({}, None, True, "images.xml", None),
+        ({}, None, False, "commands.xml", None),
+        ({}, 42, True, "images.xml", "LOCALHOST"),
+        ({}, 42, False, "commands_local.xml", "SYSTEM_DEFAULT"),
+        (LOCAL, None, True, "images.xml", "LOCALHOST"),
+        (LOCAL, None, False, "commands_local.xml", "SYSTEM_DEFAULT"),
+        (FORMERLY_LOCAL, None, False, "commands_local.xml", "SYSTEM_DEFAULT"),
+        (LOCAL | {"ROS_STATIC_PEERS": "10.0.0.1"}, None, False, "commands.xml", "LOCALHOST"),
+        ({RANGE: "OFF"}, None, False, "commands.xml", "OFF"),
+    ],
+)
+def test_each_process_has_its_own_profile_whatever_its_parent_had(
+    plain, user: dict, domain: int | None, images: bool, profile: str, reach: str | None
+) -> None:
+    plain.update(user)
+    for images_of_parent in (images, False, True):
+        parent = dds_environment(domain, images=images_of_parent)
+        plain.clear()
+        plain.update(parent)
+        made = dds_environment(domain, images=images)
+        assert made[PROFILE] == str(resource_path("config/dds") / profile)
+        assert made.get(RANGE) == reach
+        assert "ROS_LOCALHOST_ONLY" not in made
+        assert made.get("ROS_DOMAIN_ID") == (str(domain) if domain else plain["ROS_DOMAIN_ID"])
+
+
+def test_a_profile_of_the_users_own_stays(plain) -> None:
+    plain[PROFILE] = "/mine.xml"
+    assert dds_environment()[PROFILE] == "/mine.xml"
+    assert dds_environment(42)[PROFILE] == "/mine.xml"
+    assert dds_environment(42)[RANGE] == "LOCALHOST"

@@ -23,7 +23,7 @@ class Systems:
         self.deadly, self.refuse_from, self.stuck = set(deadly), refuse_from, set(stuck)
         self.started, self.stopped = 0, 0
 
-    def bringup(self, config):
+    def bringup(self, config, images):
         return _Bringup(self)
 
     def client(self, embodiment, check):

@@ -43,7 +43,7 @@ unit: $(STAMP)
 # What takes too long for every change: new random histories by the thousand.
 nightly: export OMP_NUM_THREADS = 1
 nightly: $(STAMP)
-	MOXIN_VLA_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/property tests/recording/test_store.py --durations=5
+	MOXIN_VLA_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/property tests/recording/test_store.py --timeout=0 --durations=5
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
